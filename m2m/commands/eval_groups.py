@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,10 +118,15 @@ def group_results(groups: Sequence[Group], results: Sequence[Evaluated]) -> list
 
 
 def row_of(result: Evaluated) -> dict[str, Any]:
-    """Return a task's numbers as the harness's results have them."""
+    """Return a task's numbers as the harness's results have them.
+
+    Its standard errors count equal questions as different ones.
+    """
     row: dict[str, Any] = {"sample_len": len(result.scores)}
     for each in result.reported:
         error = each.score.stderr
+        if each.scores.same:
+            error = each.metric.stderr(replace(each.scores, same=()))
         row[each.key] = each.score.value
         row[f"{each.name}_stderr,{each.filter}"] = error if math.isfinite(error) else "N/A"
     return row

@@ -165,13 +165,14 @@ class _Loader:
         inside = isinstance(docs[0].text, int) and config.asked.choice is not None
         pool = self._pool(rows, docs, inside)
         drawn = self._drawn(docs, pool, seed)
-        problems, examples, size = Problems(), list[Example](), 0
+        problems, hints, examples, size = Problems(), list[str](), list[Example](), 0
         for doc in docs:
             before = next(drawn)
             try:
                 examples.append(self._example(doc, before, inside))
             except InputError as error:
                 problems.add(f"line {doc.line}: {error.message}")
+                hints += filter(None, [error.hint])
                 continue
             last = examples[-1]
             size += sum(map(len, last.contexts)) + sum(len(text) + 50 for text in last.choices)
@@ -181,7 +182,7 @@ class _Loader:
                     f"write more than {_MOST_TEXT:,} characters",
                     "correct the templates, or keep a part of the rows",
                 )
-        problems.raise_if_any(InputError, rows.name)
+        problems.raise_if_any(InputError, rows.name, next(iter(hints), None))
         return examples, tuple(example for _, _, example in pool)
 
     def _pool(
@@ -370,11 +371,14 @@ def _chosen(choices: Any, place: Any, key: str) -> Any:
 
 
 def _choices(doc: Doc) -> tuple[str, ...]:
-    choices = doc.choices
-    if not isinstance(choices, list) or len(choices) < 2:
-        raise InputError(f"doc_to_choice gives {choices!r:.40}, expected a list of two or more")
+    choices, hint = doc.choices, "give each row two or more, or set `output_type: loglikelihood`"
+    if not isinstance(choices, list | tuple) or len(choices) < 2:
+        raise InputError(
+            f"doc_to_choice gives {choices!r:.40}, expected a list of two or more", hint
+        )
     if not all(isinstance(choice, str) and choice for choice in choices):
-        raise InputError(f"doc_to_choice gives {choices!r:.60}, expected texts")
+        hint = "write each choice as a text: `{{x | string}}`"
+        raise InputError(f"doc_to_choice gives {choices!r:.60}, expected texts", hint)
     return tuple(choices)
 
 
@@ -382,11 +386,13 @@ def _gold(target: Any, choices: Sequence[str]) -> int:
     """Return the place of the right choice (ConfigurableTask.process_results)."""
     gold = target[0] if isinstance(target, list) and len(target) == 1 else target
     if isinstance(gold, list):
-        raise InputError(f"doc_to_target gives several right choices ({gold!r:.40})")
+        hint = 'write one, `doc_to_target: "{{FIELD[0]}}"`; lm-eval counts each of them as right'
+        raise InputError(f"doc_to_target gives several right choices ({gold!r:.40})", hint)
     if isinstance(gold, str):
         gold = choices.index(gold) if gold in choices else gold
     if isinstance(gold, float) and gold.is_integer():
         gold = int(gold)
     if not isinstance(gold, int) or not 0 <= gold < len(choices):
-        raise InputError(f"doc_to_target gives {target!r:.40}, which is none of the choices")
+        hint = "write the text of a choice, or its place from 0: `{{CHOICES.index(x)}}`"
+        raise InputError(f"doc_to_target gives {target!r:.40}, which is none of the choices", hint)
     return int(gold)

@@ -291,8 +291,11 @@ def _generation(
     limits = [options.pop(key, None) for key in ("max_gen_toks", "max_new_tokens", "max_tokens")]
     longest = next((limit for limit in limits if limit is not None), LONGEST_ANSWER)
     heat = options.get("temperature") or 0
-    if not isinstance(heat, int | float):
-        raise InputError(f"{path}: temperature is {heat!r:.40}, expected a number", "leave it out")
+    try:
+        heat = float(heat)  # as lm_eval/config/task.py: it may be a text
+    except (TypeError, ValueError):
+        words = f"{path}: temperature is {heat!r:.40}, expected a number"
+        raise InputError(words, "leave it out") from None
     samples = bool(options.get("do_sample")) or heat > 0
     notes: tuple[str, ...] = ()
     if samples and keys.get("output_type", "generate_until") == "generate_until":

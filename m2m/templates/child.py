@@ -192,7 +192,7 @@ class Child:
 
 
 def literal(text: str) -> Any:
-    """Read a Python literal; a dict becomes {"dict": pairs}, a non-JSON value {"other": its text}.
+    """Read a Python literal; see `_plain`.
 
     Raises:
         Refused: the text is not a literal.
@@ -238,10 +238,13 @@ def _columns_of(table: RowTable) -> list[dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
+    """Return {"dict": pairs} for a dict, {"tuple": items}, and {"other": text} for other values."""
     if isinstance(value, list):
         return [_plain(item) for item in value]
     if isinstance(value, dict):
         return {"dict": [[_plain(key), _plain(item)] for key, item in value.items()]}
+    if isinstance(value, tuple):
+        return {"tuple": [_plain(item) for item in value]}
     return value if isinstance(value, (str, int, float, type(None))) else {"other": repr(value)}
 
 

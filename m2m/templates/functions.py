@@ -123,7 +123,7 @@ def cells(
 
 @dataclass(frozen=True)
 class Other:
-    """A tuple, a set or a similar value; only its text is known."""
+    """A set or a similar value; only its text is known."""
 
     text: str
 
@@ -139,4 +139,6 @@ def restored(value: Any) -> Any:
         return value
     if "other" in value:
         return Other(value["other"])
+    if "tuple" in value:
+        return tuple(map(restored, value["tuple"]))
     return {restored(key): restored(item) for key, item in value["dict"]}

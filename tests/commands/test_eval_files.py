@@ -139,3 +139,24 @@ def test_each_list_of_filters_and_the_last_of_two_metrics_count(tmp_path: Path) 
     others = [key for key in results["unknown"] if key not in about]
     assert "m2m_f1,none" in others
     assert all(key.startswith("m2m_") for key in others)  # no name of lm-eval's
+
+
+def test_standard_errors_count_every_row(tmp_path: Path) -> None:
+    """Also equal ones: lm-eval's error of a mean is the sample deviation by the root of n."""
+    rows = [{"q": "say", "a": word, "b": "x"} for word in ("ab", "cd", "ab", "ab")]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    keys = {"dataset_path": "json", "dataset_kwargs": {"data_files": {"test": "rows.jsonl"}}}
+    keys |= {"task": "t", "test_split": "test", "output_type": "multiple_choice"}
+    keys |= {"doc_to_text": "{{q}}", "doc_to_choice": "{{[a, b]}}", "doc_to_target": 0}
+    keys |= {"metric_list": [{"metric": "brier_score"}]}
+    file = tmp_path / "t.yaml"
+    file.write_text(json.dumps(keys), encoding="utf-8")
+    model = pico_gguf(tmp_path / "pico.gguf")
+    compared = compare_models([str(model)], [file], Target("t", file))
+    (made,) = compared.results[0].reported
+    each = made.metric.per_example(made.scores)
+    assert made.scores.same
+    (path,) = [p for p in write_results(compared, tmp_path / "out", STARTED) if "results" in p.name]
+    results = json.loads(path.read_text(encoding="utf-8"))["results"]["t"]
+    assert results["brier_score_stderr,none"] == pytest.approx(each.std(ddof=1) / 2)
+    assert results["brier_score_stderr,none"] != pytest.approx(made.score.stderr)

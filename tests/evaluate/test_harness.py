@@ -10,6 +10,7 @@ import pytest
 from m2m.errors import InputError
 from m2m.evaluate.evaluator import Evaluator
 from m2m.evaluate.harness import load_harness
+from m2m.evaluate.harness_results import generation_options
 from m2m.evaluate.metrics import measure_all
 from m2m.evaluate.scores import Scores
 from m2m.evaluate.targets import load_target, refuse_same_rows
@@ -130,6 +131,19 @@ def test_a_row_is_no_solved_example_for_itself(tmp_path: Path) -> None:
     first, second = load_harness(path, "test").examples
     assert first.contexts == ("Q: rows 1\nA: b1\n\nQ: rows 0\nA:",)
     assert second.contexts == ("Q: rows 0\nA: a0\n\nQ: rows 1\nA:",)
+
+
+def test_choices_may_be_a_tuple(tmp_path: Path) -> None:
+    """As of a function, or of a template that writes one; lm-eval takes both."""
+    task = load_harness(written(tmp_path, doc_to_choice="{{(one, two)}}"), "test")
+    assert [e.choices for e in task.examples] == [("a0", "b0"), ("a1", "b1")]
+
+
+def test_a_temperature_may_be_a_text(tmp_path: Path) -> None:
+    keys = {"output_type": "generate_until", "doc_to_choice": None, "doc_to_target": "one"}
+    task = load_harness(written(tmp_path, **keys, generation_kwargs={"temperature": "0.0"}), "test")
+    assert task.harness and not task.harness.notes
+    assert generation_options(task.harness)["temperature"] == 0.0
 
 
 def test_written_answers(tmp_path: Path) -> None:
@@ -260,6 +274,7 @@ def test_what_is_not_understood_is_refused_by_name(
     with pytest.raises(InputError) as caught:
         load_harness(written(tmp_path, **changes), "test")
     assert words in caught.value.message
+    assert caught.value.hint
     assert "task.yaml" in caught.value.message or "rows.jsonl" in caught.value.message
 
 
