@@ -32,6 +32,7 @@ from m2m.store import fingerprint
 SUFFIXES = (".yaml", ".yml")
 SEED = 1234  # of the harness's draw of solved examples (lm_eval/defaults.py), at `shots_seed` 0
 _MOST_TEXT = 1 << 28  # characters of the examples of a split; up to 1 GiB of memory
+_ROWS = "correct these rows, or write the key anew in a child file: `{{FIELD | default('')}}`"
 Side = Literal["dev", "test"]
 _KINDS: dict[str, Kind] = {
     "multiple_choice": "choices",
@@ -182,7 +183,7 @@ class _Loader:
                     f"write more than {_MOST_TEXT:,} characters",
                     "correct the templates, or keep a part of the rows",
                 )
-        problems.raise_if_any(InputError, rows.name, next(iter(hints), None))
+        problems.raise_if_any(InputError, rows.name, next(iter(hints), _ROWS))
         return examples, tuple(example for _, _, example in pool)
 
     def _pool(
@@ -206,7 +207,7 @@ class _Loader:
             side = config.solved
             text = turn(question, answer, doc.prefix, side.delimiter, side.separator)
             pool.append((doc.fields, text, Example(question, (answer or "",), 0, doc.line)))
-        problems.raise_if_any(InputError, rows.name)
+        problems.raise_if_any(InputError, rows.name, _ROWS)
         return pool
 
     def _solved_rows(self) -> TaskRows:

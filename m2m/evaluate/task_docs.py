@@ -162,7 +162,9 @@ class TaskDocs:
             try:
                 self._templates[rule] = Template(rule, "text", name, TODAY.isoformat())
             except Refused as error:
-                raise InputError(f"{self.config.path}: {key} is not understood: {error}") from error
+                hint = f'write it anew in a child file: `{key}: "{{{{FIELD}}}}"`'
+                words = f"{self.config.path}: {key} is not understood: {error}"
+                raise InputError(words, hint) from error
         return _Column(program=(self._templates[rule], how))
 
     def _is_missing_field(self, key: str, rule: str) -> bool:

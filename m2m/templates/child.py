@@ -198,7 +198,12 @@ def literal(text: str) -> Any:
         Refused: the text is not a literal.
     """
     with _refusing():
-        return _plain(ast.literal_eval(text))
+        try:
+            return _plain(ast.literal_eval(text))
+        except (ValueError, SyntaxError) as error:
+            kept = text if len(text) <= 60 else f"{text[:60]}..."
+            words = "malformed: no list or dict as Python writes it, with texts in quotes"
+            raise ValueError(f"{words}: {kept!r}") from error
 
 
 def imports(source: str) -> tuple[list[str], list[str]]:
