@@ -30,7 +30,12 @@ LANGUAGE_NAMES = frozenset(
         "setswana tswana sepedi tsonga venda swati afrikaans kinyarwanda kirundi luganda ganda luo "
         "dholuo kikuyu gikuyu kamba lingala wolof fula fulah fulfulde bambara ewe twi akan fon "
         "mossi moore pidgin naija chichewa nyanja bemba tumbuka kikongo malagasy kabyle tamazight "
-        "berber nko dinka nuer kanuri tiv edo efik ibibio urhobo ga dagbani",
+        "berber nko dinka nuer kanuri tiv edo efik ibibio urhobo ga dagbani runyankole runyankore "
+        "rukiga rutooro lusoga lumasaba lugbara acholi ateso luhya kalenjin maasai turkana borana "
+        "afar sidama wolaytta hadiyya gedeo zande chokwe umbundu kimbundu oshiwambo herero lozi "
+        "silozi chitonga lunda luvale kaonde chiyao sena makhuwa changana xichangana xitsonga "
+        "tshivenda siswati isindebele igala idoma nupe gbagyi ijaw itsekiri baoule dioula jula "
+        "mandinka soninke serer susu temne mende kpelle krio sango ewondo duala sukuma makonde",
     )
 )
 

@@ -24,7 +24,7 @@ ABOUT = re.compile(
     r"unnamed(: |_)\d+([._]\d+)*|level_\d+|"
     r"u?uid|guid|hash|sha\d*|md5|ur[li]|link|source|dataset|data_source|corpus|origin|licen[cs]e|"
     r"(lang|language|script|country)(_?code)?|lang(uage)?s|dialect|facet|date|time|timestamp|year|"
-    r"(created|updated|crawled|retrieved)(_?at)?|file_?name|file|(file_?)?path|page|part|split|set|"
+    r"(created|updated|crawled|retrieved)(_?at)?|file_?name|((src|source)_?)?file|(file_?)?path|page|part|split|set|"
     r"author|publisher|meta|metadata|"
     r"(n|num|number_of)?_?(tokens?|words?|chars|characters|bytes)(_?(count|len|length))?|length"
 )

@@ -37,6 +37,7 @@ Role = Literal["dataset", "target"]
 UNKNOWN = "?"  # begins a word that only the user knows
 _MOST_LABELS = 50
 _NUMBER = re.compile(r"-?\d+|true|false")
+_SYSTEM = re.compile(r"system_?instruction(\.parts\.0\.text)?")
 _SLOT = re.compile(r"<(\w+\^?)>")
 _REPEATED = 0.8  # different labels per row, at most: else the answers are no labels
 _TRIED = 500  # rows, from all parts of a file, that show whether a mapping reads it
@@ -101,7 +102,9 @@ def _known(path: Path, records: Sequence[Record], part: Role) -> Guess | None:
     """Return the guess for rows of which all are meant."""
     columns = columns_of(records)
     if (column := _conversation(records)) is not None:
-        return Guess("conversation", RowMapping(messages=f"{{{column}}}"))
+        gemini = next((name for name in columns if _SYSTEM.fullmatch(plain(name))), "")
+        system = f"{{{gemini}?}}" if gemini else ""
+        return Guess("conversation", RowMapping(messages=f"{{{column}}}", system=system))
     for shape in SHAPES:
         if made := _made(shape, columns, path, records, part):
             return made

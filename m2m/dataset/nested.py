@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from m2m.counted import are
+from m2m.dataset.templates import is_empty, parsed
 from m2m.dataset.turns import SPEAKERS
 from m2m.errors import InputError
 from m2m.formats.records import Record
@@ -19,6 +20,7 @@ _PLACES = (
     {"long_answer_candidates", "annotations", "question"},
 )
 _MARKED = re.compile(r"\[([^\[\]]+)\](?:\([^()]*\)|\{[^{}]*\})")
+_NUMBERED = re.compile(r"(?:(q|question|swali)|(a|answer|jibu))[ _]?(\d+)")
 _LONGEST = 1000  # turns of a conversation
 
 
@@ -51,6 +53,10 @@ def unnested(path: Path, records: Sequence[Record]) -> tuple[Sequence[Record], t
         ]
         note = "each pattern of an intent is a question, and its responses are the answers"
         return [Record(row, number) for number, row in enumerate(rows, 1)], (note,)
+    if records and (wide := _wide(records[0].fields)):
+        rows = [row for record in records for row in _pairs_of(record.fields, wide)]
+        note = f"each row has {len(wide)} questions with their answers: each pair is a row"
+        return [Record(row, number) for number, row in enumerate(rows, 1)], (note,)
     if records and any(_has_examples(record.fields) for record in records):
         every = [_examples(record) for record in records]
         rows = [row for found in every for row in found]
@@ -58,7 +64,9 @@ def unnested(path: Path, records: Sequence[Record]) -> tuple[Sequence[Record], t
         note = f"{are(gone, 'entry', 'entries')} left out: no examples of an intent"
         return [Record(row, n) for n, row in enumerate(rows, 1)], (note,) * bool(gone)
     if records and all(_is_tree(record.fields) for record in records):  # OASST's trees
-        records = [turn for r in records for turn in _turns(r.fields["prompt"], None, r.line)]
+        records = [
+            turn for r in records for turn in _turns(parsed(r.fields["prompt"]), None, r.line)
+        ]
     if records and all(record.fields.keys() >= _TURN for record in records):
         kept = _without_deleted(records)
         gone = len(records) - len(kept)
@@ -70,6 +78,25 @@ def unnested(path: Path, records: Sequence[Record]) -> tuple[Sequence[Record], t
 def _is_intent(fields: Mapping[str, Any]) -> bool:
     lists = [fields.get(key) for key in ("patterns", "responses")]
     return all(isinstance(o, list) and all(isinstance(text, str) for text in o) for o in lists)
+
+
+def _wide(fields: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the columns Q1 and A1, Q2 and A2 ... of a table; [] for fewer than two pairs."""
+    found = {name: _NUMBERED.fullmatch(name.strip().lower()) for name in fields}
+    asks = {m[3]: name for name, m in found.items() if m and m[1]}
+    says = {m[3]: name for name, m in found.items() if m and m[2]}
+    pairs = [(name, says[number]) for number, name in asks.items() if number in says]
+    return pairs if len(pairs) == len(asks) == len(says) > 1 else []
+
+
+def _pairs_of(
+    fields: Mapping[str, Any], wide: Sequence[tuple[str, str]]
+) -> Iterator[dict[str, Any]]:
+    """Yield a row for each question of a row; a pair of empty cells is none."""
+    about = {key: value for key, value in fields.items() if all(key not in pair for pair in wide)}
+    for asks, says in wide:
+        if not (is_empty(fields.get(asks)) and is_empty(fields.get(says))):
+            yield {**about, "question": fields.get(asks), "answer": fields.get(says)}
 
 
 def _has_examples(fields: Mapping[str, Any]) -> bool:
@@ -86,7 +113,7 @@ def _examples(record: Record) -> list[dict[str, Any]]:
 
 
 def _is_tree(fields: Mapping[str, Any]) -> bool:
-    first = fields.get("prompt")
+    first = parsed(fields.get("prompt"))
     return isinstance(first, Mapping) and {"message_id", "replies", "text", "role"} <= first.keys()
 
 

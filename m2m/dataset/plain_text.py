@@ -71,6 +71,12 @@ _KINDS: tuple[tuple[str, re.Pattern[str], float, str], ...] = (
         "write a row for each entry, or each verse on a line of its own, without the marks",
     ),
     (
+        "glossed sentences, with a translation in quotation marks after them",
+        re.compile("['\u2018\u2019`][^'\u2018`]{4,}['\u2019]"),
+        0.2,
+        "write each sentence as prompt and its translation as completion",
+    ),
+    (
         "two languages with ||| between them",
         re.compile(r".* \|\|\| .*", re.DOTALL),
         0.8,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from m2m.dataset.columns import (
+    LANGUAGE_NAMES,
     Columns,
     columns_of,
     languages_of,
@@ -19,13 +20,14 @@ from m2m.dataset.columns import (
     title_of,
 )
 from m2m.dataset.extra_columns import ABOUT
-from m2m.dataset.guess import Role, guess
+from m2m.dataset.guess import UNKNOWN, Role, guess
 from m2m.dataset.mapping import RowMapping
 from m2m.dataset.templates import parsed, word_key
 from m2m.errors import InputError
 from m2m.formats.records import Record
 
 _MOST = 3
+_FIRST = " sw ha yo am zu ar fr en "  # of many languages, those that are offered first
 # Names of columns that are never the question or the answer.
 _NEITHER = re.compile(
     r"([\w.]*[._])?(id|idx|index|ur[li]|path|hash|date|time|author|user|locale|split|set|subset|is_(?:train|dev|val|test)|(from|to)_name)\d*|qid\d||"
@@ -35,9 +37,12 @@ _NEITHER = re.compile(
     r"annotations\.[\w.]*(?<!\.choices)(?<!\.text)(?<!\.rating)|(spans|entities)\..*"
 )
 # Names of columns that are probably the question or the answer; others come after them.
-_ASKS = re.compile(r"(question|prompt|instruction|input|query|text|tweet|sentence|utt|premise)\w*")
+_ASKS = re.compile(
+    r"(question|swali|tambaya|pergunta|pregunta|ibeere|prompt|instruction|input|query|text|tweet|sentence|utt|premise)\w*"
+)
 _SAYS = re.compile(
     r"(?>\w*?(?:label|answer|target|output|response|completion|summary|translation|sentiment|emotion|"
+    r"jibu|amsa|idahun|r[eé]ponse|resposta|"
     r"intent|topic|class|category|is_\w|score|lang))\w*"
 )
 
@@ -96,7 +101,9 @@ def ways(path: Path, records: Sequence[Record], part: Role, table: bool = False)
     if _is_row(names, columns_of(records)):
         return without[:_MOST]
     last = [plain(name).rpartition(".")[2] for name in names]
-    if any(known.fullmatch(name) for name in last for known in (ABOUT, _ASKS, _SAYS)):
+    if len(LANGUAGE_NAMES.intersection(last)) > 1 or any(
+        known.fullmatch(name) for name in last for known in (ABOUT, _ASKS, _SAYS)
+    ):
         return own[:_MOST]
     return [*own[: _MOST - 1], *without[:1]] if len(names) > 1 else own[:_MOST]
 
@@ -128,6 +135,8 @@ def _mappings(path: Path, records: Sequence[Record], part: Role) -> list[RowMapp
     """Return the mapping that m2m knows and a bare text, or else the likely pairs of columns."""
     if lettered := _lettered(records):
         return [lettered]
+    if languages := _many_languages(records):
+        return languages
     made, likely = guess(path, records, part), _likely(records)
     if made is None:
         return [optioned] if (optioned := _optioned(columns_of(records))) else likely
@@ -162,6 +171,31 @@ def _optioned(columns: Columns) -> RowMapping | None:
         return None
     choices = tuple(f"{{{name}}}" for name in options)
     return RowMapping(prompt=f"{{{asked[0]}}}", answer=f"{{{said[0]}}}", choices=choices)
+
+
+def _many_languages(records: Sequence[Record]) -> list[RowMapping]:
+    """Return the mappings of a text in each language, as XNLI's file of all languages has them.
+
+    One of its columns has the texts by code, another two lists: of codes, and of texts.
+    """
+    columns = columns_of(records)
+    both = [name[:-9] for name in columns if name.endswith(".language")]
+    both = [name for name in both if f"{name}.translation" in columns]
+    said = [name for name in columns if re.fullmatch("labels?|answer", plain(name))]
+    if len(both) != 1 or len(said) != 1:
+        return []
+    codes = columns[f"{both[0]}.language"]
+    if not isinstance(codes[0], list) or any(row != codes[0] for row in codes):
+        return []
+    mappings = []
+    keys = sorted({word_key(value) for value in columns[said[0]]})
+    words = tuple((key, f"{UNKNOWN}{key}") for key in keys) if all(map(str.isdecimal, keys)) else ()
+    for code in sorted(codes[0], key=lambda code: _FIRST.find(f" {code} ") % len(_FIRST)):
+        own = [name for name in columns if name.endswith(f".{code}")]
+        texts = [*own, f"{both[0]}.translation.{codes[0].index(code)}"]
+        prompt = "\n".join(f"{{{name}}}" for name in texts)
+        mappings.append(RowMapping(prompt=prompt, answer=f"{{{said[0]}}}", labels=words))
+    return mappings[:_MOST]
 
 
 def _likely(records: Sequence[Record]) -> list[RowMapping]:

@@ -53,8 +53,8 @@ def rows_of_object(value: dict[str, Any], line: int, inner: str) -> NumberedRows
     splits = [key for key, item in value.items() if _is_split(key, item)]
     if splits and len(splits) == len(value):
         return _only(splits, value, line)
-    if isinstance(value.get("columns"), list) and isinstance(value.get("data"), list):
-        return _counted([value["columns"], *value["data"]])
+    if rows := _of_programs(value):
+        return _counted(rows)
     if kinds == {dict} and len(value) > 1:
         return _of_objects(value, line)
     if kinds == {dict} and (key := next(iter(value))).lower() in _INSIDE:
@@ -68,6 +68,18 @@ def rows_of_object(value: dict[str, Any], line: int, inner: str) -> NumberedRows
     if kinds == {str} and len(value) >= _FEWEST_WORDS and not FIELDS & value.keys():
         return _counted([{"key": key, "value": text} for key, text in value.items()])  # a list
     return [(value, line)]
+
+
+def _of_programs(value: dict[str, Any]) -> list[Any]:
+    """Return the rows of pandas's "split", or of a transcript of Whisper; [] for others."""
+    names, data, spoken = (value.get(key) for key in ("columns", "data", "segments"))
+    if isinstance(names, list) and isinstance(data, list):
+        return [names, *data]
+    timed = {"start", "end", "text"}
+    is_spoken = isinstance(spoken, list) and all(
+        isinstance(item, dict) and timed <= item.keys() for item in spoken
+    )
+    return spoken if isinstance(spoken, list) and is_spoken else []
 
 
 def _named(value: dict[str, Any], inner: str) -> tuple[str, str]:

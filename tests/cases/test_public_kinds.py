@@ -167,6 +167,12 @@ READ: dict[str, tuple[list[Fields], tuple[str, str]]] = {
     "NaijaRC": (rows(story=S, question=E, options_A=["a"] * 4, options_B=["b"] * 4,
                      options_C=["c"] * 4, options_D=["d"] * 4, Answer=["A", "B", "C", "D"]),
                 (f"{S[0]}\n\n{E[0]}", "a")),
+    "Autshumato": (rows(zu=S, en=E, src_file=["gov.za"] * 4), (S[0], E[0])),
+    "Gemini with a system message": (
+        [{"systemInstruction": {"parts": [{"text": "Jibu."}]}, "contents": [
+            {"role": role, "parts": [{"text": text}]}
+            for role, text in (("user", s), ("model", e))]} for s, e in zip(S, E, strict=True)],
+        (f"Jibu.\n{S[0]}", E[0])),
     "a MongoDB export": (
         [{"_id": {"$oid": f"5f{i}a"}, "question": s, "answer": e, "__v": 0,
           "createdAt": {"$date": "2024-01-01"}} for i, (s, e) in enumerate(zip(S, E, strict=True))],
@@ -186,6 +192,11 @@ ASKED: dict[str, tuple[list[Fields], str]] = {
     "NaijaSenti with numbers": (rows(tweet=S, label=[0, 1, 2, 0]), "label is 0, 1, 2"),
     "BoolQ": (rows(question=S, passage=E, answer=[True, False] * 2), "answer is false, true"),
     "BoolQ of SuperGLUE": (rows(question=S, passage=E, idx=N, label=[1, 0] * 2), "label is 0, 1"),
+    "XNLI of all languages": (
+        [{"premise": {"en": e, "sw": s}, "label": i % 3,
+          "hypothesis": {"language": ["en", "sw"], "translation": [e, s]}}
+         for i, (s, e) in enumerate(zip(S, E, strict=True))],
+        'prompt = "{premise.sw}\\n{hypothesis.translation.1}"'),
     "AfriMGSM": (rows(question=S, answer=E, answer_number=N, equation_solution=["1+1"] * 4),
                  'completion = "{answer_number}"'),
     "MasakhaNER": (rows(id=N, tokens=[["Mji", "mkuu"]] * 4, ner_tags=[[0, 1]] * 4), "tokens"),
@@ -315,7 +326,9 @@ def test_rows_that_only_the_user_understands_are_asked(
         assert expected in " ".join(entry.questions)
 
 
-TARGETS = [kind for kind in READ if not kind.startswith(("OASST", "Common", "xP3", "XL-Sum"))]
+TARGETS = [
+    kind for kind in READ if not kind.startswith(("OASST", "Common", "xP3", "XL-Sum", "Gemini"))
+]
 
 
 @pytest.mark.parametrize("kind", TARGETS)
@@ -377,6 +390,22 @@ def test_intents_of_small_chatbots_become_a_row_for_each_example(tmp_path: Path)
     entry = dataset_entry((tmp_path / "a.json",))
     assert [row.sides for row in entry.rows] == [(S[0], E[0]), (S[1], E[0])]
     assert "the first is trained on" in " ".join(entry.notes)
+
+
+def test_questions_in_numbered_columns_and_whisper_s_segments(tmp_path: Path) -> None:
+    made = [{"Story_ID": i, "Q1": s, "A1": e, "Q2": f"Je, {s}" if i else "", "A2": e if i else ""}
+            for i, (s, e) in enumerate(zip(S, E, strict=True))]  # fmt: skip
+    entry = dataset_entry((written(tmp_path / "a.csv", made, "csv"),))
+    assert [row.sides for row in entry.rows[:2]] == [(S[0], E[0]), (S[1], E[1])]
+    assert len(entry.rows) == 7
+    assert "each row has 2 questions" in " ".join(entry.notes)
+    segments = [{"id": i, "start": i, "end": i + 1.5, "text": s, "avg_logprob": -0.2 - i / 9}
+                for i, s in enumerate(S)]  # fmt: skip
+    whisper = {"text": " ".join(S), "segments": segments, "language": "sw"}
+    (tmp_path / "a.json").write_text(json.dumps(whisper), encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        dataset_entry((tmp_path / "a.json",))
+    assert 'text = "{text}"' in (caught.value.hint or "")
 
 
 def test_two_people_who_disagree_and_marked_spans_are_a_question(tmp_path: Path) -> None:
