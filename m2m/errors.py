@@ -8,10 +8,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Self
 
 from m2m.escaping import visible
 
 _LATER_LINE = re.compile(r"\n(?!  )")
+
+
+# Gravity of warnings: the result is worth nothing; it is unsure; small differences are not real.
+WORTHLESS, UNSURE, NOISY, OTHER = range(4)
+
+
+class Caution(str):
+    """A warning, with its gravity: the lower, the less the result is worth."""
+
+    gravity: int
+
+    def __new__(cls, text: str, gravity: int = OTHER) -> Self:
+        """Make one of a sentence, which may be a caution already."""
+        made = super().__new__(cls, text)
+        made.gravity = min(gravity, getattr(text, "gravity", OTHER))
+        return made
 
 
 class M2MError(Exception):

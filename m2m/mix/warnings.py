@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2m.counted import are
+from m2m.errors import NOISY, UNSURE, WORTHLESS, Caution
 from m2m.evaluate.metrics import METRICS
 from m2m.evaluate.same import in_words
 from m2m.export.merged_gguf import LOW_SURVIVAL
@@ -101,20 +102,25 @@ def mixture_warnings(
         above = above_chance(
             [scoreboard(trials, [objective], seed) for objective in objectives], trials, objectives
         )
-    warnings = [*_survival(trials)]
+    warnings = _noisy(_survival(trials))
     mixed = [trial for trial in trials if trial.mixture != BASE]
     for objective in objectives:
         warnings += _repeated(trials, objective)
         if mixed and objective.metric.written:
-            warnings += cut_answers(mixed[scoreboard(mixed, [objective], 0).best], [objective])
+            best = mixed[scoreboard(mixed, [objective], 0).best]
+            warnings += _noisy(cut_answers(best, [objective]))
         warnings += [
             *_chance(trials, above[objective.target], objective),
             *_likelihood(trials, objective),
         ]
     if len(mixed) > 2 and all(len(trial.scores[objectives[0].target]) > 1 for trial in mixed):
         examples = sum(mixed[0].scores[objective.target].different for objective in objectives)
-        warnings += _examples(scoreboard(mixed, objectives, seed), examples)
+        warnings += _noisy(_examples(scoreboard(mixed, objectives, seed), examples))
     return warnings
+
+
+def _noisy(warnings: Sequence[str]) -> list[str]:
+    return [Caution(text, NOISY) for text in warnings]
 
 
 def _survival(trials: Sequence[Trial]) -> list[str]:
@@ -164,8 +170,11 @@ def _chance(
     ):
         return []  # `cut_answers` gives the reason
     return [
-        f"On {objective.target} no model was clearly better than guessing. Do not use this "
-        "ranking. Train longer ([train] steps), or write more dev questions."
+        Caution(
+            f"On {objective.target} no model was clearly better than guessing. Do not use this "
+            "ranking. Train longer ([train] steps), or write more dev questions.",
+            WORTHLESS,
+        )
     ]
 
 
@@ -231,8 +240,11 @@ def control_warnings(ranking: Sequence[Ranked], controls: Set[str]) -> list[str]
         or (place.tied_with_best and controls >= {*place.mixture.datasets})
     ]
     return [
-        f"{place.mixture.label} has answers that are wrong on purpose, and is too close to the "
-        "best to decide. Do not trust this ranking. Write more dev questions, or train longer."
+        Caution(
+            f"{place.mixture.label} has answers that are wrong on purpose, and is too close to the "
+            "best to decide. Do not trust this ranking. Write more dev questions, or train longer.",
+            WORTHLESS,
+        )
         for place in near[:1]
     ]
 
@@ -260,11 +272,14 @@ def delta_warnings(deltas: Deltas, growth: float = 0.0) -> list[str]:
 
 def _lengths(names: Sequence[str], norms: NDArray[np.float64]) -> list[str]:
     longest, shortest = int(np.argmax(norms)), int(np.argmin(norms))
-    warnings = []
+    warnings = list[str]()
     if norms[longest] > FAR:
         warnings.append(
-            f"Training on {names[longest]} changed the model too much ({norms[longest]:.0%}). The "
-            "quick search is not reliable. Use a lower learning_rate or fewer steps."
+            Caution(
+                f"Training on {names[longest]} changed the model too much ({norms[longest]:.0%}). "
+                "The quick search is not reliable. Use a lower learning_rate or fewer steps.",
+                UNSURE,
+            )
         )
     if norms[longest] > UNEVEN * norms[shortest]:
         times = norms[longest] / norms[shortest]

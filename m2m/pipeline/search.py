@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from m2m.adapter import load_adapter
-from m2m.errors import Interrupted
+from m2m.errors import NOISY, Caution, Interrupted
 from m2m.evaluate.metrics import best_possible
 from m2m.evaluate.same import question_keys
 from m2m.formats.journal import Journal
@@ -217,8 +217,9 @@ def rounding_warnings(run: TrainedRun, finalists: Sequence[Mixture]) -> list[str
         return []
     pick = next(place for place in ranked if place.mixture == finalists[0])
     clear = "no clear difference" if pick.tied_with_best else "a clear difference"
-    return [
+    text = (
         f"Rounding changes which mixture is best: {pick.mixture.label} as {quantize.type}, "
         f"{best.mixture.label} as {quantize.export}, the export type ({best.score:z.3f} against "
         f"{pick.score:z.3f}, {clear}). Confirm both, or export a finer type ([quantize] export)."
-    ]
+    )
+    return [Caution(text, NOISY)]

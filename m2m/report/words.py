@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from m2m.counted import counted
+from m2m.errors import Caution
 from m2m.mix.facets import Breakdown
 from m2m.mix.mixture import Mixture
 from m2m.mix.verdict import questions_needed
@@ -25,13 +26,6 @@ COMPARED = {
     0: "shows no clear difference to",
 }
 STANDARD_ERRORS = 2.0  # a model is named if it is ahead on a facet by this many
-# Kinds of warnings, gravest first; the last one has all others, and licences come after it.
-_GRAVE = [
-    re.compile("dev or test question|has seen the answer|same rows as|[Dd]o not (use|trust)"),
-    re.compile("was made before|brings it up to date|[Nn]othing was learned|not reliable"),
-    re.compile("too few|only luck|[Rr]ounding|may not stop|too optimistic|left out|were cut"),
-    re.compile(""),
-]
 _NAMED = 8  # mixtures or datasets that are named
 _MOST = 3  # helpful datasets whose rows are judged
 _USED_UP = 3.0  # passes from which more rows are likelier to help than more steps
@@ -54,8 +48,8 @@ def findings(facts: Facts) -> list[str]:
 
 def warnings(facts: Facts) -> list[str]:
     """Return the warnings, gravest first; those that say the same of datasets are one sentence."""
-    listed = sorted([*facts.warnings, *facts.remarks], key=lambda text: _gravity(text, facts))
-    every = dict.fromkeys(listed)
+    listed = sorted(facts.warnings, key=lambda text: Caution(text).gravity)
+    every = dict.fromkeys([*listed, *facts.remarks])
     names = sorted((source.name for source in facts.sources), key=len, reverse=True)
     if not names:
         return [*every]
@@ -73,16 +67,6 @@ def warnings(facts: Facts) -> list[str]:
         )
         for form, same in groups.items()
     ]
-
-
-def _gravity(text: str, facts: Facts) -> int:
-    """Return the place of a warning's kind: 0 if the result is worth nothing because of it.
-
-    Within a kind the order stays.
-    """
-    if text in facts.remarks:
-        return len(_GRAVE)
-    return next((place for place, kind in enumerate(_GRAVE) if kind.search(text)), len(_GRAVE) - 1)
 
 
 def _answer(facts: Facts) -> list[str]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 
+from m2m.errors import NOISY, OTHER, UNSURE, WORTHLESS, Caution
 from m2m.mix.ranking import Interval
+from m2m.mix.warnings import control_warnings
+from m2m.pipeline.leaks import Leak
 from m2m.report.page import page
 from m2m.report.words import collecting, four_questions, warnings
 from m2m.results.facts import Facts
+from m2m.results.ranking import Ranking
 from m2m.results.training import Curve
 from tests.report import samples
 
@@ -71,16 +76,30 @@ def test_the_questions_that_separate_the_best_two_follow_the_root_of_n() -> None
 
 def test_the_gravest_warning_stands_first() -> None:
     text = [
-        "Rounding to q8_0 lost part of what was learned.",
+        Caution("Rounding to q8_0 lost part of what was learned.", NOISY),
         "Labels of aa differ only in case from others.",
-        "ranking.json was made before recipe.json changed: `m2m search RECIPE` repeats it",
-        "1 row of aa (line 3) is also a dev or test question. The model has seen the answer.",
-        "20 questions are too few.",
+        Caution("ranking.json was made before recipe.json changed", UNSURE),
+        Leak("aa", 1, (3,)).warning,
+        Caution("20 questions are too few.", NOISY),
     ]
     facts = replace(samples.facts(), warnings=text, remarks=["bb: its licence forbids selling"])
     assert [warning[:9] for warning in warnings(facts)] == [
         "1 row of ", "ranking.j", "Rounding ", "20 questi", "Labels of", "bb: its l",
     ]  # fmt: skip
+
+
+def test_a_ranking_keeps_the_gravity_of_its_warnings() -> None:
+    ranking = samples.ranking(("aa", "bb", "cc"))
+    said = ["a pair", *control_warnings(ranking.places, {"aa", "bb", "cc"})]
+    ranking = replace(ranking, warnings=said)
+    written = json.loads(json.dumps(ranking.as_json()))
+    assert written["warnings"] == said
+    assert written["gravity"] == [OTHER, WORTHLESS]
+    read = Ranking.from_json(written)
+    facts = replace(samples.facts(), ranking=read, warnings=read.warnings, remarks=[])
+    assert warnings(facts) == said[::-1]
+    older = {key: value for key, value in written.items() if key != "gravity"}
+    assert [Caution(text).gravity for text in Ranking.from_json(older).warnings] == [OTHER] * 2
 
 
 def test_the_head_has_title_project_author_and_date() -> None:
