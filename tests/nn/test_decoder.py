@@ -438,6 +438,24 @@ def apart(ours: Grads, theirs: Grads) -> float:
     )
 
 
+@pytest.mark.parametrize("traits", ["llama", "lfm2", "qwen3.5"], indirect=True)
+def test_values_that_are_not_finite_stay_in_their_row(traits: dict[str, Any]) -> None:
+    config = make_config(**traits)
+    weights = make_weights(config)
+    decoder = Decoder(config, weights, np.float64)
+    weights["model.embed_tokens.weight"][60] = np.nan
+    poisoned = Decoder(config, weights, np.float64)
+    texts = [np.arange(1, 1 + length) for length in (33, 31, 30, 7, 3)]  # in the order of results
+    texts[1][20] = 60
+    with np.errstate(invalid="ignore"):
+        clean, found = decoder.hidden(texts), poisoned.hidden(texts)
+    row = slice(33, 33 + 31)
+    assert np.isnan(found[row][20:]).all()
+    others = np.r_[: row.start, row.stop : len(found)]
+    # Not to the bit: scores that are not finite are shifted, with those of the row's whole group.
+    np.testing.assert_allclose(found[others], clean[others], rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("traits", "rank"),
     rotated(["llama", "granite", "gpt2", "lfm2", "qwen3.5"], [0, 3]),
@@ -491,14 +509,15 @@ def test_bfloat16_maps_are_those_of_rounded_weights_and_inputs(
     lora, batch = make_lora(config, rank=2), make_batch(config, LENGTHS, 5)
     plain = Decoder(config, weights, threads=threads)
     rounded = Decoder(config, weights, threads=threads, maps="bf16", rank=rank)
+    double = Decoder(config, weights, np.float64)
     for adapters in (lora, dict(list(lora.items())[:3]), lora):
         expected = plain.loss_and_grads(batch, adapters)
         found = rounded.loss_and_grads(batch, adapters)
         assert found[1] == expected[1]
         assert found[0] == pytest.approx(expected[0], rel=0.01)
-        # Weights here are large and layers few; a DeltaNet normalises sums that nearly cancel.
-        most = 0.4 if "delta" in config.layer_mixers else 0.12
-        assert 1e-3 < apart(found[2], expected[2]) < most
+        # How much a rounding matters depends on the model: float32's own error, 2**16 times finer.
+        exact = double.loss_and_grads(batch, adapters)[2]
+        assert 1e-3 < apart(found[2], exact) < 2.0**17 * apart(expected[2], exact)
     again = rounded.loss_and_grads(batch, lora)
     assert again[0] == found[0]
     assert apart(again[2], found[2]) == 0.0

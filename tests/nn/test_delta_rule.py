@@ -66,3 +66,21 @@ def test_gradient(tokens: int) -> None:
         return float((into * dout).sum() + (end * dlast).sum())
 
     check_directions(loss, [*own, state], [*grads, dstate])  # type: ignore[arg-type]
+
+
+def test_values_that_are_not_finite_stay_in_their_text() -> None:
+    own, state = draw(12)
+    dout, dlast = np.ones_like(own.q), np.ones_like(state)
+
+    def run() -> tuple[F64, ...]:
+        out, grads = np.empty_like(own.q), Inputs(*(np.empty_like(each) for each in own))
+        last, before = delta_rule(own, state, out)
+        dfirst = delta_rule_backward(own, before, dout, dlast, grads)
+        return (out, last, dfirst, *grads)
+
+    clean = run()
+    for array in (*own, dout):
+        array[1, :, 7:] = np.nan
+    for found, expected in zip(run(), clean, strict=True):
+        assert np.isnan(found[1]).any()
+        np.testing.assert_array_equal(found[0], expected[0])
