@@ -175,7 +175,7 @@ def _llama(build: Build) -> Finding:
         return Finding("llama.cpp", f"cannot be loaded: {build.error}", "problem", _REBUILD)
     value = f"{build.description.split(' | ')[0]}, {'GPU and CPU' if build.gpu else 'CPU only'}"
     if not build.gpu and _NVIDIA.exists():
-        remedy = f"the GPU here can score: with CUDA installed, {_REBUILD.replace(*_WITH_CUDA)}"
+        remedy = f"the GPU here can be used: with CUDA installed, {_REBUILD.replace(*_WITH_CUDA)}"
         return Finding("llama.cpp", value, "note", remedy)
     return Finding("llama.cpp", value)
 
@@ -189,8 +189,8 @@ def device_checks(build: Build) -> Iterator[Finding]:
             continue
         if device.total:
             value += f", {device.free / GIB:.1f} GiB free of {device.total / GIB:.1f}"
-        remedy = "gpu_layers = -1 in [limits] scores on it"
-        yield Finding(name, f"{value}, for scoring", "note", remedy)
+        remedy = 'in [limits], gpu_layers = -1 scores on it, and device = "gpu" trains on it'
+        yield Finding(name, f"{value}, for training and scoring", "note", remedy)
 
 
 def _blas() -> Finding:

@@ -181,26 +181,24 @@ class DeviceDecoder:
 
     def _load(self, weights: Mapping[str, NDArray[Any]], kind: Kind) -> Weights:
         """Reserve and write all frozen tensors."""
-        config, base = self.config, self._base
-        table = base.matrix(weights, "model.embed_tokens.weight", kind)
-        tied = config.tie_word_embeddings
-        name = "model.embed_tokens.weight" if tied else "lm_head.weight"
-        head = table if tied else base.matrix(weights, name, kind)
-        head_back = base.matrix(weights, name, kind, turned=True)
+        config, base, shapes = self.config, self._base, self.config.weight_shapes()
+        name = "model.embed_tokens.weight"
+        table = 0 if config.tie_word_embeddings else base.matrix(name, shapes[name], kind)
+        name = name if config.tie_word_embeddings else "lm_head.weight"
+        head, head_back = base.both(name, shapes[name], kind)
         maps = {}
         for module, shape in config.linear_shapes().items():
-            name = f"{module}.weight"
-            weight, back = (base.matrix(weights, name, kind, turned) for turned in (False, True))
             bias = f"{module}.bias"
-            vector = base.vector(weights, bias) if bias in config.weight_shapes() else None
-            maps[module] = LinearMap(module, weight, back, vector, shape, None)
-        divisor = config.logit_divisor / config.logit_scale
+            vector = base.vector(bias, shape[0]) if bias in shapes else None
+            both = base.both(f"{module}.weight", shape, kind)
+            maps[module] = LinearMap(module, *both, vector, shape, None)
         vectors = {
-            name: base.vector(weights, f"{source}.weight", config.norm_offset, factor)
-            for name, source, factor in _norms(config, divisor)
+            name: base.vector(source, shapes[source][0], config.norm_offset, factor)
+            for name, source, factor in _norms(config)
         }
-        base.write()
-        return Weights(maps, vectors, table, head, head_back)
+        base.allocate()
+        base.write(weights)
+        return Weights(maps, vectors, table or head, head, head_back)
 
     def _bind(self, lora: Mapping[str, LoraPair]) -> None:
         """Write the adapters to the device."""
@@ -227,7 +225,7 @@ class DeviceDecoder:
             shapes = (pair.a.shape, pair.b.shape, pair.b.T.shape)
             a, b, across = (store.tensor(*shape) for shape in shapes)
             self._pairs[module] = Adapter(a, b, across, pair.rank)
-        store.write()
+        store.allocate()
 
 
 def apart(batch: Batch) -> Batch:
@@ -253,15 +251,16 @@ def _most(config: DecoderConfig, layout: Layout) -> int:
     return _REST + config.num_layers * (_LAYER + _BLOCK * len(layout.groups))
 
 
-def _norms(config: DecoderConfig, divisor: float) -> list[tuple[str, str, float]]:
-    """Return name, tensor and factor of every norm; that of the last one divides the logits."""
-    norms = [("model.norm", "model.norm", 1.0 / divisor)]
+def _norms(config: DecoderConfig) -> list[tuple[str, str, float]]:
+    """Return name, tensor and factor of every norm; that of the last one scales the logits."""
+    norms = [("model.norm", "model.norm.weight", config.logit_scale / config.logit_divisor)]
     for layer in range(config.num_layers):
         prefix = f"model.layers.{layer}"
-        norms += [(f"{prefix}.{name}", f"{prefix}.{name}", 1.0) for name in config.norm_names()]
+        norms += [(f"{prefix}.{n}", f"{prefix}.{n}.weight", 1.0) for n in config.norm_names()]
         if config.qk_norm:
             for own, names in zip("qk", config.head_norm_names(), strict=True):
-                norms.append((f"{prefix}.self_attn.{own}", f"{prefix}.self_attn.{names[0]}", 1.0))
+                path = f"{prefix}.self_attn"
+                norms.append((f"{path}.{own}", f"{path}.{names[0]}.weight", 1.0))
     return norms
 
 

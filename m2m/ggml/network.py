@@ -22,6 +22,7 @@ from m2m.nn.rope import amplitude, frequencies, rotation
 
 LOGITS = 1 << 24  # elements of one block of logits: 64 MiB of float32, and again for its gradient
 
+ACTIVATIONS = ("silu", "gelu_tanh")
 # Traits that any value of is computed; of all others only the default is.
 COMPUTED = """
     architecture vocab_size hidden_size intermediate_size num_layers num_heads num_kv_heads head_dim
@@ -40,7 +41,7 @@ def missing(config: DecoderConfig) -> list[str]:
         for each in fields(config)
         if each.name not in COMPUTED.split() and getattr(config, each.name) != each.default
     ]
-    return lacking + (["activation"] if config.activation == "xielu" else [])
+    return lacking + (["activation"] if config.activation not in ACTIVATIONS else [])
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ _BLOCK_BYTES = 34
 
 
 class Store:
-    """A ggml context with a buffer on a device; tensors are named first, and written at once.
+    """A ggml context with a buffer on a device: name all tensors, allocate, then write.
 
     Args:
         functions: ggml's.
@@ -34,7 +34,7 @@ class Store:
         room = _MOST * functions.tensor_overhead()
         self._context: int | None = functions.init(c.InitParams(room, None, True))
         self._buffer: int | None = None
-        self._later: list[tuple[int, Callable[[], NDArray[Any]]]] = []
+        self._later: dict[str, list[Callable[[NDArray[Any]], None]]] = {}
 
     def close(self) -> None:
         """Free buffer and context; twice is safe."""
@@ -49,40 +49,41 @@ class Store:
         tensor: int = self._f.new_tensor_2d(self._context, _TYPES[kind], columns, rows)
         return tensor
 
-    def matrix(
-        self, weights: Mapping[str, NDArray[Any]], name: str, kind: Kind, turned: bool = False
-    ) -> int:
-        """Return a tensor for a frozen matrix, or for its transpose if `turned`.
+    def matrix(self, name: str, shape: tuple[int, ...], kind: Kind) -> int:
+        """Return a tensor for a frozen matrix."""
+        rows, columns = shape
+        return self._named(name, kind, rows, columns)
 
-        Q8_0 has blocks of 32 values in a row; matrices of other sizes stay in float16.
-        """
-        shape = weights[name].shape
-        rows, columns = reversed(shape) if turned else shape
+    def both(self, name: str, shape: tuple[int, ...], kind: Kind) -> tuple[int, int]:
+        """Return tensors for a frozen matrix and for its transpose."""
+        rows, columns = shape
+        back = self._named(name, kind, columns, rows, turned=True)
+        return self._named(name, kind, rows, columns), back
+
+    def _named(self, name: str, kind: Kind, rows: int, columns: int, turned: bool = False) -> int:
+        """Q8_0 has blocks of 32 values in a row; matrices of other sizes stay in float16."""
         own: Kind = "f16" if kind == "q8_0" and columns % _BLOCK else kind
         tensor = self.tensor(rows, columns, own)
 
-        def read() -> NDArray[Any]:
-            array = np.asarray(weights[name])
-            return self._stored(array.T if turned else array, own)
+        def write(array: NDArray[Any]) -> None:
+            self.put(tensor, self._stored(array.T if turned else array, own))
 
-        self._later.append((tensor, read))
+        self._later.setdefault(name, []).append(write)
         return tensor
 
-    def vector(
-        self, weights: Mapping[str, NDArray[Any]], name: str, offset: float = 0.0, factor: float = 1
-    ) -> int:
+    def vector(self, name: str, size: int, offset: float = 0.0, factor: float = 1.0) -> int:
         """Return a float32 tensor for `factor * (values + offset)`."""
-        tensor = self.tensor(1, weights[name].size)
+        tensor = self.tensor(1, size)
 
-        def read() -> NDArray[Any]:
-            values = np.asarray(widened(np.asarray(weights[name]), np.dtype(np.float32)))
-            return ((values.reshape(1, -1) + offset) * factor).astype(np.float32)
+        def write(array: NDArray[Any]) -> None:
+            values = widened(array, np.dtype(np.float32)).reshape(1, -1)
+            self.put(tensor, ((values + offset) * factor).astype(np.float32))
 
-        self._later.append((tensor, read))
+        self._later.setdefault(name, []).append(write)
         return tensor
 
-    def write(self) -> None:
-        """Allocate all tensors on the device and write them; ResourceError without the memory."""
+    def allocate(self) -> None:
+        """Allocate all tensors on the device; ResourceError if its memory is too small."""
         buffer = self._f.backend_alloc_ctx_tensors(self._context, self._backend)
         if not buffer:
             raise ResourceError(
@@ -90,9 +91,14 @@ class Store:
                 'use a smaller base, or set device = "cpu" in [limits]',
             )
         self._buffer = buffer
-        for tensor, read in self._later:
-            self.put(tensor, read())
-        self._later = []
+
+    def write(self, weights: Mapping[str, NDArray[Any]]) -> None:
+        """Write the named tensors; each weight is read once, and freed before the next."""
+        for name, writes in self._later.items():
+            array = np.asarray(weights[name])
+            for write in writes:
+                write(array)
+        self._later = {}
 
     def put(self, tensor: int, array: NDArray[Any]) -> None:
         """Write an array into a tensor of the same type and size."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from m2m.adapter import read_extra
 from m2m.checkpoint import BaseModel
+from m2m.errors import ResourceError
 from m2m.machine import free_memory_bytes, hand_back_freed, peak_rss_bytes, resident_bytes
 from m2m.nn.decoder import Decoder
 from m2m.nn.matrix import bf16_gain
 from m2m.pipeline.corpus import Corpus
+from m2m.pipeline.device import open_on, say, training_device
 from m2m.pipeline.inputs import Inputs, expert_corpus
 from m2m.pipeline.scorer import threads
 from m2m.progress import Progress
@@ -25,7 +27,7 @@ from m2m.tuner.loss_files import EventFile, LossFile
 from m2m.tuner.result import TrainResult, folder_mark, identity
 from m2m.tuner.row_mix import passes
 from m2m.tuner.saving import GIB, Saving, choose_saving, load_of
-from m2m.tuner.trainer import Origin, Trainer, finished
+from m2m.tuner.trainer import Model, Origin, Trainer, finished
 
 # The fraction of free memory that training may take if the recipe names no limit.
 _FRACTION = 0.9
@@ -39,6 +41,7 @@ class Job:
         until: its steps, if a training without an end makes several adapters; 0: those of `config`.
         state: file from which that training goes on, and which stays.
         last: whether the adapter is that of the last step, not of the best.
+        device: ggml's name of the GPU that trains it; "": the processor.
     """
 
     corpus: Corpus
@@ -47,6 +50,7 @@ class Job:
     until: int = 0
     state: Path | None = None
     last: bool = False
+    device: str = ""
 
     @property
     def steps(self) -> int:
@@ -64,7 +68,8 @@ class Job:
 
     def origin(self, base: BaseModel) -> Origin:
         """Return the names and fingerprints that identify its training."""
-        return Origin(self.corpus.name, base.name, base.fingerprint, self.corpus.fingerprint)
+        own = (self.corpus.name, base.name, base.fingerprint, self.corpus.fingerprint)
+        return Origin(*own, self.device)
 
 
 class Tuning:
@@ -81,9 +86,10 @@ class Tuning:
         self._progress = progress
 
     @cached_property
-    def _decoder(self) -> Decoder:
+    def _decoder(self) -> Model:
+        say(self._recipe, self._base.config, self._progress)
         saving = choose(self._base, self._recipe)
-        decoder = open_decoder(self._base, self._recipe, saving)
+        decoder = open_model(self._base, self._recipe, saving)
         if saving.recompute or saving.half:
             size = saving.bytes / GIB
             self._progress.note(f"training takes about {size:.2f} GiB with {saving.ways}")
@@ -113,7 +119,13 @@ class Tuning:
         """
         if kept := taken(self._base, job):
             return kept
-        corpus = job.corpus
+        corpus, device = job.corpus, training_device(self._recipe, self._base.config)
+        if job.device != (device.name if device else ""):
+            raise ResourceError(
+                f"{job.device or 'the processor'} was to train {corpus.name}, and "
+                f"{device.name if device else 'the processor'} is what there is now",
+                'run the command again, or set device = "cpu" in [limits]',
+            )
         result = Trainer(
             self._decoder,
             corpus.samples,
@@ -185,14 +197,30 @@ def choose(base: BaseModel, recipe: Recipe, held: int = 0) -> Saving:
     Raises:
         ResourceError: no way fits; the hint names settings that would.
     """
+    if training_device(recipe, base.config):  # it has memory of its own, and says when that ends
+        return Saving(0, False, held or resident_bytes())
     load = load_of(recipe.train, threads(recipe))
     base.release()  # memory of earlier reading and scoring does not count
     hand_back_freed()
     return choose_saving(base.config, load, memory_limit(recipe), held=held or resident_bytes())
 
 
+def open_model(base: BaseModel, recipe: Recipe, saving: Saving) -> Model:
+    """Open the base for training on the recipe's device, in a way that `choose` found to fit."""
+    if device := training_device(recipe, base.config):
+        return open_on(device, base, threads(recipe))
+    return open_decoder(base, recipe, saving)
+
+
+def open_reader(inputs: Inputs) -> Decoder:
+    """Open the base on the processor, for losses and hidden states, within the recipe's memory."""
+    limits = replace(inputs.recipe.limits, device="cpu")
+    recipe = replace(inputs.recipe, limits=limits)
+    return open_decoder(inputs.base, recipe, choose(inputs.base, recipe))
+
+
 def open_decoder(base: BaseModel, recipe: Recipe, saving: Saving) -> Decoder:
-    """Open the base for training, in a way that `choose` found to fit."""
+    """Open the base on the processor, in a way that `choose` found to fit."""
     maps = recipe.train.precision
     decoder = Decoder(
         base.config,
@@ -210,7 +238,14 @@ def expert_job(inputs: Inputs, name: str) -> Job:
     """Return the training of one dataset's expert, with the rows that it replays."""
     corpus, recipe = expert_corpus(inputs, inputs.corpora[name]), inputs.recipe
     state = expert_state(inputs, name) if goes_on(recipe) else None
-    return Job(corpus, recipe.train, inputs.files.adapters / name, state=state)
+    folder, device = inputs.files.adapters / name, device_name(inputs)
+    return Job(corpus, recipe.train, folder, state=state, device=device)
+
+
+def device_name(inputs: Inputs) -> str:
+    """Return ggml's name of the GPU that trains; "": the processor does."""
+    device = training_device(inputs.recipe, inputs.base.config)
+    return device.name if device else ""
 
 
 def expert_state(inputs: Inputs, name: str) -> Path:

@@ -23,7 +23,7 @@ from m2m.mix.scoreboard import Objective
 from m2m.mix.study import Study
 from m2m.mix.trial import Trial
 from m2m.pipeline.corpus import Corpus
-from m2m.pipeline.experts import Job, made
+from m2m.pipeline.experts import Job, device_name, made
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.scorer import open_scorer
 from m2m.pipeline.trained_run import TrainedRun
@@ -99,12 +99,12 @@ class FineTuner:
 
     def _job(self, mixture: Mixture) -> Job:
         recipe, steps = self._inputs.recipe, self.steps(mixture)
-        corpus = mixed_corpus(self._inputs, mixture)
+        corpus, device = mixed_corpus(self._inputs, mixture), device_name(self._inputs)
         place = self._folder / str(steps) / folder_name(mixture)
         if recipe.confirm.budget == UNTIL:  # the same training as that of a first rung
             config = dataclasses.replace(recipe.train, patience=0)
-            return Job(corpus, config, place, steps, last=True)
-        return Job(corpus, dataclasses.replace(recipe.train, steps=steps), place)
+            return Job(corpus, config, place, steps, last=True, device=device)
+        return Job(corpus, dataclasses.replace(recipe.train, steps=steps), place, device=device)
 
 
 def rows_seen(inputs: Inputs, mixture: Mixture, counts: Mapping[int, int]) -> dict[str, RowsSeen]:

@@ -30,6 +30,7 @@ from m2m.merge.belonging import trained_template
 from m2m.mix.scoreboard import Objective
 from m2m.mix.space import usable
 from m2m.pipeline.corpus import Corpus, Opened, read_corpus, row_limit
+from m2m.pipeline.device import training_device
 from m2m.recipe import Dataset, Recipe, Target
 from m2m.results.folder import RunFolder
 from m2m.store import fingerprint
@@ -192,6 +193,7 @@ def read_inputs(recipe: Recipe) -> Inputs:
             corpora[dataset.name] = corpus
     replay = tried(lambda: _replay(opened, recipe))
     tried(lambda: check_gpu_layers(recipe.limits.gpu_layers))
+    tried(lambda: opened and training_device(recipe, opened[0].config))
     tried(lambda: _check_precision(recipe.train.precision))
     tried(lambda: check_tensorboard(recipe.report.tensorboard == "yes"))
     for target in recipe.targets:

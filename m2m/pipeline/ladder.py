@@ -24,7 +24,7 @@ from m2m.formats.journal import Journal
 from m2m.formats.json_values import as_real, as_seconds
 from m2m.mix.mixture import Mixture
 from m2m.mix.trial import Trial
-from m2m.pipeline.experts import Job, choose, expert_job, goes_on, made, open_decoder
+from m2m.pipeline.experts import Job, device_name, expert_job, goes_on, made, open_reader
 from m2m.pipeline.finetunes import folder_name, mixed_corpus, open_judge, rows_seen, stage_name
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.kept import make_way
@@ -93,7 +93,7 @@ class Ladder:
                 mark = fingerprint(before=corpus.fingerprint, after=after, now=rest.fingerprint)
                 corpus = dataclasses.replace(rest, fingerprint=mark)
         state = self._state(mixture, [name for name in mixture.datasets if name not in left])
-        return Job(corpus, config, folder, steps, state, last=True)
+        return Job(corpus, config, folder, steps, state, True, device_name(inputs))
 
     def drop(self, mixture: Mixture, steps: int, name: str) -> None:
         """Leave a dataset out of a mixture's training from that many steps on."""
@@ -279,7 +279,7 @@ def losses_by_dataset(inputs: Inputs, mixture: Mixture, adapter: Path) -> dict[s
     rows = {name: inputs.corpora[name].held_out[:MOST_HELD_OUT] for name in mixture.datasets}
     if len(rows) < 2 or not all(rows.values()):
         return {}
-    decoder = open_decoder(inputs.base, inputs.recipe, choose(inputs.base, inputs.recipe))
+    decoder = open_reader(inputs)
     pairs, size = load_adapter(adapter).pairs, inputs.recipe.train.batch_tokens
     losses = {}
     for name, held_out in rows.items():

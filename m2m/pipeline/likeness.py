@@ -13,7 +13,7 @@ from m2m.formats.spooled import Lazy
 from m2m.mix.rival_predictors import Features
 from m2m.mix.similarity import token_frequencies
 from m2m.nn.decoder import Decoder
-from m2m.pipeline.experts import choose, open_decoder
+from m2m.pipeline.experts import open_reader
 from m2m.pipeline.inputs import Inputs
 
 _TEXTS = 64  # rows of a dataset, and questions of the targets, whose hidden states are averaged
@@ -36,7 +36,7 @@ def hidden_features(inputs: Inputs) -> Features:
 
     At most `_TEXTS` of each are read, evenly spaced. Every token counts the same.
     """
-    decoder = open_decoder(inputs.base, inputs.recipe, choose(inputs.base, inputs.recipe))
+    decoder = open_reader(inputs)
     means = {
         name: _mean(decoder, Lazy(corpus.samples, lambda sample: sample.ids))
         for name, corpus in inputs.corpora.items()

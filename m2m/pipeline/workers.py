@@ -66,7 +66,8 @@ def train_all(inputs: Inputs, jobs: Sequence[Job], progress: Progress) -> list[T
     left = [job for job in jobs if job.folder not in trained]
     if trained and left:
         progress.note(f"kept {counted(len(trained), 'adapter')}, {len(left)} to train")
-    if count == 1:
+    # A GPU that is lost ends its process, so its training has one of its own.
+    if count == 1 and not any(job.device for job in jobs):
         tuning = Tuning(inputs.base, inputs.recipe, progress)
         for number, job in enumerate(left, len(trained) + 1):
             place = f"{number} of {len(jobs)}" if len(jobs) > 1 else ""
@@ -271,8 +272,13 @@ class _JobQueue:
         name = worker.job.corpus.name if worker.job else "nothing"
         return TrainingError(
             f"the process that trained {name} ended by itself, with code {worker.process.exitcode}",
-            "its last checkpoint is kept: run the command again. If memory ran out, set a "
-            "smaller workers in [limits]",
+            "its last checkpoint is kept: run the command again. "
+            + (
+                f"If {worker.job.device} fails again, lower batch_tokens in [train], or set "
+                'device = "cpu" in [limits]'
+                if worker.job and worker.job.device
+                else "If memory ran out, set a smaller workers in [limits]"
+            ),
         )
 
 

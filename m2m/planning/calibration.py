@@ -30,9 +30,8 @@ from m2m.mix.strategy import Cost
 from m2m.mix.study import READABLE
 from m2m.mix.surrogate import SurrogateScorer
 from m2m.mix.trial import Trial
-from m2m.nn.decoder import Decoder
 from m2m.pipeline.corpus import Corpus
-from m2m.pipeline.experts import choose, open_decoder
+from m2m.pipeline.experts import choose, open_model
 from m2m.pipeline.inputs import Inputs, expert_corpus
 from m2m.pipeline.kept import finished_experts
 from m2m.pipeline.scorer import open_scorer
@@ -41,7 +40,7 @@ from m2m.progress import Progress
 from m2m.recipe import Train
 from m2m.tokenizer import Formatter
 from m2m.tuner.callbacks import ShowProgress, Step
-from m2m.tuner.trainer import Origin, Trainer
+from m2m.tuner.trainer import Model, Origin, Trainer
 
 # A first step also allocates memory. If steps are short, several are made and the median counts.
 _SHORT, _MORE_SECONDS, _MORE_STEPS = 10.0, 8.0, 6
@@ -134,7 +133,7 @@ def calibrate(inputs: Inputs, progress: Progress) -> Rates:
         count = workers(inputs.recipe, len(corpora))
         portion = divide(inputs, count, len(corpora)) if count > 1 else None
         started = time.perf_counter()
-        decoder = open_decoder(inputs.base, inputs.recipe, saving)
+        decoder = open_model(inputs.base, inputs.recipe, saving)
         opened = time.perf_counter() - started
         corpus = expert_corpus(inputs, corpora[0])
         tokens = {corpus.name: _tokens_of_a_step(inputs, corpus) for corpus in corpora}
@@ -145,7 +144,7 @@ def calibrate(inputs: Inputs, progress: Progress) -> Rates:
         if portion:
             slower = 1.0
             if portion.saving.ways != saving.ways:
-                decoder = open_decoder(inputs.base, inputs.recipe, portion.saving)
+                decoder = open_model(inputs.base, inputs.recipe, portion.saving)
                 slower = timing.train(corpus, decoder, "aside").step / timed.step
                 del decoder
             aside = Aside(count, portion.at_once, slower, portion.at_once * portion.saving.bytes)
@@ -191,7 +190,7 @@ class _Timing:
     folder: Path
     progress: Progress
 
-    def train(self, corpus: Corpus, decoder: Decoder, name: str) -> _Timed:
+    def train(self, corpus: Corpus, decoder: Model, name: str) -> _Timed:
         """Time one real step, and some more if it was short; the adapter is called `name`."""
         timed = self._train(corpus, decoder, name, steps=1)
         if timed.step < _SHORT:
@@ -199,7 +198,7 @@ class _Timing:
             timed = self._train(corpus, decoder, name, steps)
         return timed
 
-    def _train(self, corpus: Corpus, decoder: Decoder, name: str, steps: int) -> _Timed:
+    def _train(self, corpus: Corpus, decoder: Model, name: str, steps: int) -> _Timed:
         base, train = self.inputs.base, self.inputs.recipe.train
         mark = f"{corpus.fingerprint} {steps}"
         watch = _Stopwatch(self.progress)

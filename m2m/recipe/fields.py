@@ -273,6 +273,12 @@ class Limits:
     workers: int = optional(
         1, "processes that train adapters side by side; threads and memory are divided", low=1
     )
+    device: str = optional(
+        "cpu",
+        "where adapters are trained: cpu, gpu, or auto for a GPU if there is one that computes the "
+        "model's family; scoring has `gpu_layers`",
+        choices=("auto", "cpu", "gpu"),
+    )
     gpu_layers: int = optional(
         0, "layers that llama.cpp scores on a GPU, if its build supports one; -1: all", low=-1
     )

@@ -36,12 +36,14 @@ class Origin:
         base_model: name or path of the base, written into the PEFT configuration.
         base_fingerprint: SHA-256 of the base.
         dataset_fingerprint: from `m2m.dataset.dataset_fingerprint`, or one for several datasets.
+        device: ggml's name of the GPU that trains, because it rounds in its own way; "": none does.
     """
 
     name: str
     base_model: str
     base_fingerprint: str
     dataset_fingerprint: str
+    device: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,8 @@ def identity(config: Train, origin: Origin, samples: int, held_out: int) -> str:
         settings["epochs"] = config.epochs
     if settings["precision"] == "float32":  # older runs had only this one and no such setting
         del settings["precision"]
-    parts = [SCHEMA, settings, vars(origin), samples, held_out]
+    made = {name: value for name, value in vars(origin).items() if value or name != "device"}
+    parts = [SCHEMA, settings, made, samples, held_out]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode("utf-8")).hexdigest()
 
 

@@ -87,6 +87,7 @@ REFUSED = {
     "targets.window",
     "targets.data_root",  # of task files only
     "limits.gpu_layers",
+    "limits.device",
     "report.tensorboard",  # its package is not installed
     "search.weights",
     "base.template_variables",

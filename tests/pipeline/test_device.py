@@ -1,0 +1,143 @@
+"""`[limits] device`: which device trains, and what is kept when another one did."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from m2m.errors import ResourceError
+from m2m.ggml.devices import Device, gpu, list_devices
+from m2m.nn.config import DecoderConfig
+from m2m.pipeline import device as module
+from m2m.pipeline.device import open_on, say, training_device
+from m2m.pipeline.experts import Tuning, expert_job, open_reader
+from m2m.pipeline.inputs import read_inputs
+from m2m.pipeline.workers import train_all
+from m2m.progress import Silent
+from m2m.recipe import Recipe, load_recipe
+from tests.nn.reference import make_config
+from tests.pipeline.scenario import copied
+
+CARD = Device("Vulkan0", "Some card", "gpu", 1 << 30, 1 << 30)
+
+
+@pytest.fixture
+def recipe(trained_run: Path, tmp_path: Path) -> Path:
+    return copied(trained_run, tmp_path)
+
+
+class Notes(Silent):
+    """Keeps the lines for the user."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def asking(recipe: Path, device: str, **train: Any) -> Recipe:
+    read = load_recipe(recipe)
+    limits = dataclasses.replace(read.limits, device=device)
+    return dataclasses.replace(read, limits=limits, train=dataclasses.replace(read.train, **train))
+
+
+@pytest.mark.skipif(gpu() is not None, reason="this machine has a GPU")
+def test_a_gpu_is_refused_before_any_work_where_there_is_none(recipe: Path) -> None:
+    with pytest.raises(ResourceError, match=r'device = "gpu", and this llama\.cpp finds no GPU'):
+        read_inputs(asking(recipe, "gpu"))
+    assert training_device(asking(recipe, "auto"), make_config()) is None
+
+
+@pytest.mark.parametrize(
+    ("traits", "train", "reason"),
+    [
+        ({"norm": "layer"}, {}, "GPUs do not compute norm of llama"),
+        ({}, {"precision": "bf16"}, 'GPUs train in float32, and .* precision = "bf16"'),
+    ],
+)
+def test_a_training_that_gpus_lack_is_the_processors_and_says_so(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, traits: Any, train: Any, reason: str
+) -> None:
+    """The GPU is a description: no test machine has one."""
+    monkeypatch.setattr(module, "gpu", lambda: CARD)
+    config, notes = make_config(**traits), Notes()
+    with pytest.raises(ResourceError, match=reason):
+        training_device(asking(recipe, "gpu", **train), config)
+    assert training_device(asking(recipe, "auto", **train), config) is None
+    say(asking(recipe, "auto", **train), config, notes)
+    assert notes.lines[0].startswith("training on the processor: GPUs")
+
+
+@pytest.mark.parametrize("asked", ["auto", "gpu"])
+def test_a_gpu_that_can_is_taken_and_named(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    monkeypatch.setattr(module, "gpu", lambda: CARD)
+    notes = Notes()
+    assert training_device(asking(recipe, asked), make_config()) == CARD
+    assert training_device(asking(recipe, "cpu"), make_config()) is None
+    say(asking(recipe, asked), make_config(), notes)
+    assert notes.lines == ["training on Vulkan0, Some card"]
+
+
+def test_an_adapter_of_a_device_is_another_training(recipe: Path) -> None:
+    """Devices round in their own ways; without one, the identity is that of older runs."""
+    inputs = read_inputs(load_recipe(recipe))
+    job = expert_job(inputs, inputs.expert_names[0])
+    marks = {dataclasses.replace(job, device=name).mark(inputs.base) for name in ("", "Vulkan0")}
+    assert job.device == ""
+    assert job.mark(inputs.base) in marks
+    assert len(marks) == 2
+
+
+def test_a_run_trains_on_a_device_and_goes_on_from_it(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ggml's processor stands for the GPU: the same graph, in this process."""
+    processor = list_devices()[-1]
+    inputs = read_inputs(load_recipe(recipe))
+    name = inputs.expert_names[0]
+    numpy = Tuning(inputs.base, inputs.recipe, Silent()).train(expert_job(inputs, name))
+    monkeypatch.setattr(module, "gpu", lambda: processor)
+    own = dataclasses.replace(inputs, recipe=asking(recipe, "gpu"))
+    job = expert_job(own, name)
+    assert job.device == "CPU"
+    trained = Tuning(own.base, own.recipe, Silent()).train(job)
+    assert not trained.resumed
+    assert trained.loss_last == pytest.approx(numpy.loss_last, rel=1e-3)
+    assert Tuning(own.base, own.recipe, Silent()).train(job).resumed
+    monkeypatch.setattr(module, "gpu", lambda: None)
+    left = dataclasses.replace(inputs, recipe=asking(recipe, "auto"))
+    with pytest.raises(ResourceError, match="Vulkan0 was to train"):
+        Tuning(left.base, left.recipe, Silent()).train(dataclasses.replace(job, device="Vulkan0"))
+    assert open_reader(own).config == own.base.config
+
+
+@pytest.mark.slow  # starts a process
+def test_a_gpu_that_is_gone_ends_in_words(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU's training has a process of its own, which finds none here."""
+    monkeypatch.setattr(module, "gpu", lambda: CARD)
+    inputs = read_inputs(asking(recipe, "gpu"))
+    jobs = [expert_job(inputs, name) for name in inputs.expert_names]
+    with pytest.raises(ResourceError, match="finds no GPU"):
+        train_all(inputs, jobs, Silent())
+
+
+def test_float16_weights_stay_narrow_on_vulkan_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = []
+
+    def opened(config: DecoderConfig, weights: Any, name: str, *, threads: int, kind: str) -> None:
+        kinds.append((name, kind))
+
+    weights = {"model.embed_tokens.weight": np.zeros(1, np.float16)}
+    base: Any = SimpleNamespace(config=make_config(), compact_weights=weights)
+    monkeypatch.setattr(module, "DeviceDecoder", opened)
+    for name in ("Vulkan0", "CUDA0"):
+        open_on(dataclasses.replace(CARD, name=name), base, 1)
+    assert kinds == [("Vulkan0", "f16"), ("CUDA0", "f32")]
