@@ -51,7 +51,7 @@ def card(text: str) -> str:
     verdict = Verdict("keep the base", text, (text,), text)
     confirmation = dataclasses.replace(plain, target=text, models=models, verdict=verdict)
     named = dict.fromkeys(("name", "base", "base_licence"), text)
-    said = {field: [text, text] for field in ("made", "cautions", "serving", "compared", "judged")}
+    said = {field: [text, text] for field in ("made", "warnings", "serving", "compared", "judged")}
     whole = dataclasses.replace(CARD, **named, **said, sources=[data], confirmation=confirmation)
     return card_text(whole)
 

@@ -46,10 +46,10 @@ def settle_ends(
     """
     plain: dict[str, Any] = {key: value.value for key, value in metadata.items()}
     ends: dict[str, int] = {}
-    cautions: list[str] = []
+    warnings: list[str] = []
     tokenizer = Tokenizer.from_metadata(plain.get)
     tokens, ending, eos = tokenizer.tokens, None, tokenizer.eos_id
-    with suppress(InputError):  # `ending_cautions` reports a template that fails
+    with suppress(InputError):  # `ending_warnings` reports a template that fails
         template = chat_template(plain.get, tokenizer, where)
         ids = [] if template is None else answer_ending(tokenizer, template)[1]
         # m2m does not guess which one of several tokens ends the turn.
@@ -59,7 +59,7 @@ def settle_ends(
         instead = "" if eos is None else f"; llama.cpp would stop at {tokenizer.decode([eos])!r}"
         eos = ends["eos"] = _find_eos(where, tokens, stops, ending, instead)
         if not stops:
-            cautions.append(
+            warnings.append(
                 f"The model's files name no end token{instead}. m2m wrote {tokens[eos]} as eos."
             )
     for index in dict.fromkeys([*([] if ending is None else [ending]), *stops]):
@@ -68,15 +68,15 @@ def settle_ends(
             continue
         role = next((r for r in ("eot", "eom") if _is_free(r, plain | new, tokens)), None)
         if role is None:
-            cautions.append(f"llama.cpp has no place for one more end token, {tokens[index]}.")
+            warnings.append(f"llama.cpp has no place for one more end token, {tokens[index]}.")
             continue
         ends[role] = index
         if index not in stops:
-            cautions.append(
+            warnings.append(
                 f"The vocabulary does not mark {tokens[index]} as an end token, but the chat "
                 f"template ends answers with it. m2m wrote it as {role}, so llama.cpp stops there."
             )
-    return {_KEY.format(role): GGUFValue.uint32(index) for role, index in ends.items()}, cautions
+    return {_KEY.format(role): GGUFValue.uint32(index) for role, index in ends.items()}, warnings
 
 
 def _find_eos(
@@ -102,7 +102,7 @@ def _is_free(role: str, plain: Mapping[str, Any], tokens: Sequence[str]) -> bool
 
 
 def model_endings(gguf: GGUFFile, weights: Tensors) -> list[str]:
-    """Return `ending_cautions` of a model's own chat template, or of plain text without one.
+    """Return `ending_warnings` of a model's own chat template, or of plain text without one.
 
     Args:
         gguf: its base.gguf.
@@ -111,13 +111,13 @@ def model_endings(gguf: GGUFFile, weights: Tensors) -> list[str]:
     tokenizer = Tokenizer.from_metadata(gguf.value)
     try:
         formatter = Formatter(tokenizer, chat_template(gguf.value, tokenizer, gguf.path))
-        return list(ending_cautions(formatter, weights))
+        return list(ending_warnings(formatter, weights))
     except InputError as error:
         remedy = 'Use a model with a template that works, or set template = "plain" in [base].'
         return [f"{error.message}. {remedy}"]
 
 
-def ending_cautions(formatter: Formatter, weights: Tensors) -> Iterator[str]:
+def ending_warnings(formatter: Formatter, weights: Tensors) -> Iterator[str]:
     """Yield why a model that is trained with these prompts may not stop, and the remedy.
 
     Args:

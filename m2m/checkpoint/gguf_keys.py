@@ -102,7 +102,7 @@ def refuse_keys(where: str, get: Callable[[str], Any], head_dim: int, family: Fa
 
 
 def unknown_keys(metadata: Mapping[str, GGUFValue], family: Family) -> list[str]:
-    """Return a caution that names the keys of the architecture that m2m does not know, or none."""
+    """Return a warning that names the keys of the architecture that m2m does not know, or none."""
     prefix = f"{family.architecture}."
     known = COMPUTED | NEUTRAL.keys() | HEADS | HARMLESS | family.neutral.keys()
     known |= family.keys | {"m2m.original_context_length"}
@@ -126,15 +126,15 @@ def quiet_keys(metadata: Mapping[str, GGUFValue]) -> tuple[dict[str, GGUFValue],
     """
     kind = metadata.get("tokenizer.ggml.model")
     keys: dict[str, GGUFValue] = {}
-    cautions: list[str] = []
+    warnings: list[str] = []
     for key, role in _ADDED.items():
         stated = metadata.get(key)
         if stated is None and not (role == "eos" and kind is not None and kind.value == "t5"):
             continue  # only unigram adds an end token without such a key
         keys[key] = GGUFValue.boolean(False)
         if stated is None or stated.value:
-            cautions.append(
+            warnings.append(
                 f"The vocabulary asks for the {role} token after each text ({key}). m2m does not "
                 "put it after prompts, and wrote false, so that llama.cpp's programs do not either."
             )
-    return keys, cautions
+    return keys, warnings

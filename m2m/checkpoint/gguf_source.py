@@ -19,7 +19,7 @@ from m2m.errors import InputError, Problems
 from m2m.families import FAMILIES
 from m2m.formats.gguf import GGUFFile
 from m2m.nn.config import stays_wide
-from m2m.tokenizer.cautions import vocabulary_cautions
+from m2m.tokenizer.vocabulary_warnings import vocabulary_warnings
 
 # llama_split_path() of llama.cpp: "%s-%05d-of-%05d.gguf"
 PART = re.compile(r"(?P<name>.+)-\d{5}-of-(?P<count>\d{5})\.gguf")
@@ -72,8 +72,8 @@ def open_gguf(path: Path) -> ModelSource:
         types=types,
         files=[file.path for file in parts],
         read=read,
-        cautions=[
-            *vocabulary_cautions(first.value),
+        warnings=[
+            *vocabulary_warnings(first.value),
             *unknown_keys(first.metadata, FAMILIES[config.architecture]),
         ],
     )

@@ -73,7 +73,7 @@ _READ = {
 
 
 def unknown_json(path: Path, config: DecoderConfig) -> list[str]:
-    """Return a caution that names the keys of a config.json that m2m does not know, or none."""
+    """Return a warning that names the keys of a config.json that m2m does not know, or none."""
     data, family = read_object(path), FAMILIES[config.architecture]
     if isinstance(nested := data.get("text_config"), dict):
         data = nested
@@ -83,23 +83,23 @@ def unknown_json(path: Path, config: DecoderConfig) -> list[str]:
     if spelling := spelling_of(data):
         known |= {*spelling.sizes, *spelling.needed}
     unknown = sorted(key for key in data if key not in known and not _IDLE.fullmatch(key))
-    cautions = []
+    warnings = []
     if family.turns_to_tanh and data.get(family.activation) == "gelu":
-        cautions.append(
+        warnings.append(
             "The model was trained with GELU by erf. llama.cpp computes GELU by tanh, and so does "
             "m2m: logits differ by some thousandths from those of its maker's program."
         )
     rope = rope_settings(data)[0]
     if rope.get("rope_type", rope.get("type")) == "dynamic" and not family.alpha:
-        cautions.append(
+        warnings.append(
             "rope_scaling is dynamic. It changes nothing up to "
             f"{counted(config.max_position_embeddings, 'token')}. The imported model takes texts "
             "up to this length, and its files do not have the setting."
         )
     if not unknown:
-        return cautions
+        return warnings
     return [
-        *cautions,
+        *warnings,
         f"{path.name} has keys that m2m does not know: {', '.join(unknown):.300}. m2m computes "
         "as if they were not there; if one changes the layers, answers differ from its maker's.",
     ]

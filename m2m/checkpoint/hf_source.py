@@ -23,8 +23,8 @@ from m2m.formats.records import read_object
 from m2m.formats.safetensors import SafetensorsFile
 from m2m.nn.config import DecoderConfig, stays_wide
 from m2m.opening import first_bytes, refuse_links
-from m2m.tokenizer.cautions import safe_name
 from m2m.tokenizer.convert import gguf_vocabulary
+from m2m.tokenizer.vocabulary_warnings import safe_name
 
 # Copied as they are; m2m itself uses the vocabulary in base.gguf.
 TOKENIZER_FILES = (
@@ -86,19 +86,19 @@ def open_folder(folder: Path) -> ModelSource:
         check_finite(file.path, stored, array)
         return rules.part(name, array)
 
-    cautions = unknown_json(folder / CONFIG, config)
+    warnings = unknown_json(folder / CONFIG, config)
     return ModelSource(
         path=folder,
         config=config,
         dtype=dtype,
-        metadata=_metadata(folder, config, cautions) | _keyed(config, read),
+        metadata=_metadata(folder, config, warnings) | _keyed(config, read),
         order=list(gguf_shapes(config)),
         token_ids={key: data[key] for key in TOKEN_IDS if _is_ids(data.get(key))},
         types=types,
         files=[file.path for file in files],
         read=read,
-        stops=_stops(folder, data, config.vocab_size, cautions),
-        cautions=cautions,
+        stops=_stops(folder, data, config.vocab_size, warnings),
+        warnings=warnings,
     )
 
 
@@ -107,10 +107,10 @@ def _is_ids(value: Any) -> bool:
     return {type(item) for item in (value if isinstance(value, list) else [value])} == {int}
 
 
-def _stops(folder: Path, config: Mapping[str, Any], size: int, cautions: list[str]) -> list[int]:
+def _stops(folder: Path, config: Mapping[str, Any], size: int, warnings: list[str]) -> list[int]:
     """Return the ids that stop transformers' generate(): generation_config.json, else config.json.
 
-    They may be one number or a list. A caution reports values that are not ids of the `size`
+    They may be one number or a list. A warning reports values that are not ids of the `size`
     tokens; these are left out.
     """
     path = folder / "generation_config.json"
@@ -121,7 +121,7 @@ def _stops(folder: Path, config: Mapping[str, Any], size: int, cautions: list[st
     bad = [index for index in ids if index is not None and not (_is_ids(index) and index in good)]
     if bad:
         named = ", ".join(f"{item!r:.40}" for item in bad[:4])
-        cautions.append(
+        warnings.append(
             f"eos_token_id of the model's files names {named}"
             f", which is not a token of the {size}. m2m left it out: answers do not stop there."
         )
@@ -200,7 +200,7 @@ def _refuse_another_head(folder: Path, *both: tuple[SafetensorsFile, str]) -> No
         )
 
 
-def _metadata(folder: Path, config: DecoderConfig, cautions: list[str]) -> dict[str, GGUFValue]:
+def _metadata(folder: Path, config: DecoderConfig, warnings: list[str]) -> dict[str, GGUFValue]:
     """Return the key-values that convert_hf_to_gguf.py writes, in its order."""
     sizes = config_to_gguf(config)
     plain: dict[str, Any] = {
@@ -210,7 +210,7 @@ def _metadata(folder: Path, config: DecoderConfig, cautions: list[str]) -> dict[
         **_licence(folder / "README.md"),
     }
     last = {"general.quantization_version": 2}  # GGML_QNT_VERSION, ggml.h
-    vocabulary = gguf_vocabulary(folder, config.vocab_size, cautions)
+    vocabulary = gguf_vocabulary(folder, config.vocab_size, warnings)
     return _values(plain) | sizes | _values(vocabulary) | _values(last)
 
 

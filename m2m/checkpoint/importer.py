@@ -43,7 +43,7 @@ from m2m.formats.gguf import GGMLQuantizationType, GGUFTensorSpec, GGUFValue, wr
 from m2m.formats.safetensors import TensorSpec, packed
 from m2m.nn.config import stays_wide
 from m2m.opening import copy_file, file_sha256
-from m2m.tokenizer.cautions import safe_name
+from m2m.tokenizer.vocabulary_warnings import safe_name
 
 _FILE_TYPES = {"F16": 1, "BF16": 32}  # enum llama_ftype, llama.h
 _TORCH = {"F16": "float16", "BF16": "bfloat16"}
@@ -115,13 +115,13 @@ def _naming(source: Path, made: Path | None = None) -> Iterator[None]:
 
 def _settled(model: ModelSource) -> ModelSource:
     """Return the model with the end tokens and name that make llama.cpp behave as m2m does."""
-    ends, cautions = settle_ends(model.path, model.metadata, model.stops)
+    ends, warnings = settle_ends(model.path, model.metadata, model.stops)
     quiet, asked = quiet_keys(model.metadata)
     metadata = {**model.metadata, **ends, **quiet, **longrope_keys(model.config)}
     if name := metadata.get("general.name"):
         metadata["general.name"] = GGUFValue.string(safe_name(str(name.value)))
     return dataclasses.replace(
-        model, metadata=metadata, cautions=[*model.cautions, *cautions, *asked]
+        model, metadata=metadata, warnings=[*model.warnings, *warnings, *asked]
     )
 
 
@@ -159,8 +159,8 @@ def _described(model: ModelSource, folder: Path, name: str, licence: str | None)
         "source": model.path.resolve().name,
         "source_sha256": _sha256(model.files),
         "source_types": list(model.types),
-        "cautions": list(model.cautions),
-        "warnings": [*model.cautions, *model_endings(weights.gguf, weights)],
+        "cautions": list(model.warnings),
+        "warnings": [*model.warnings, *model_endings(weights.gguf, weights)],
         "fingerprint": content_fingerprint(folder, weights),
         "files": file_stamps(folder, CONTENTS[FORMAT_VERSION]),
     }

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from m2m.checkpoint.base_weights import BaseWeights, GGUFWeights, Tensors, open_weights
-from m2m.checkpoint.endings import ending_cautions, model_endings
+from m2m.checkpoint.endings import ending_warnings, model_endings
 from m2m.checkpoint.hf_config import config_from_json
 from m2m.checkpoint.known import advice
 from m2m.errors import InputError, Problems
@@ -22,7 +22,7 @@ from m2m.formats.records import read_object
 from m2m.nn.config import DecoderConfig
 from m2m.opening import file_sha256
 from m2m.tokenizer import Formatter, Tokenizer
-from m2m.tokenizer.cautions import vocabulary_cautions
+from m2m.tokenizer.vocabulary_warnings import vocabulary_warnings
 
 WEIGHTS, CONFIG, PATTERN, INFO = "model.safetensors", "config.json", "base.gguf", "m2m-model.json"
 FORMAT_VERSION = 2
@@ -120,13 +120,13 @@ class BaseModel:
         if "warnings" in self._stored:
             return list(self.info.warnings)
         endings = model_endings(self.gguf, self.weights.file)
-        return [*vocabulary_cautions(self.gguf.value), *endings]
+        return [*vocabulary_warnings(self.gguf.value), *endings]
 
-    def cautions(self, formatter: Formatter) -> list[str]:
+    def warnings_with(self, formatter: Formatter) -> list[str]:
         """Return reasons why a model that is trained with these prompts may misbehave."""
         stored = self._stored.get("cautions")
-        vocabulary = vocabulary_cautions(self.gguf.value) if stored is None else map(str, stored)
-        reasons = [*vocabulary, *ending_cautions(formatter, self.weights.file)]
+        vocabulary = vocabulary_warnings(self.gguf.value) if stored is None else map(str, stored)
+        reasons = [*vocabulary, *ending_warnings(formatter, self.weights.file)]
         self.weights.file.release()
         return reasons
 

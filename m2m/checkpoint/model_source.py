@@ -39,7 +39,7 @@ class ModelSource:
         types: the types of its tensors in the source.
         files: the files that hold its weights.
         stops: ids at which generation stops, as the model's maker set them.
-        cautions: differences between llama.cpp or m2m and the maker's own program.
+        warnings: differences between llama.cpp or m2m and the maker's own program.
         read: HF name -> (rows, ...) float32, or the stored values if their type is `dtype` (BF16
             as uint16); InputError if a value is not finite.
     """
@@ -54,7 +54,7 @@ class ModelSource:
     files: Sequence[Path]
     read: Callable[[str], NDArray[Any]]
     stops: Sequence[int] = ()
-    cautions: Sequence[str] = ()
+    warnings: Sequence[str] = ()
 
     def check_vocabulary(self) -> None:
         """Raise InputError if m2m cannot read the vocabulary or its size is not the config's."""

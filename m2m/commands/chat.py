@@ -16,7 +16,7 @@ from m2m.pipeline.inputs import formatter_as_trained
 from m2m.results.confirmation import Confirmation
 from m2m.results.folder import CONFIRMED, RunFolder
 from m2m.tokenizer import Message
-from m2m.tokenizer.cautions import FOLDED
+from m2m.tokenizer.vocabulary_warnings import FOLDED
 
 _NO_TEMPLATE = (
     "This model has no chat template. m2m asks it in plain text: a message, a newline, the answer."

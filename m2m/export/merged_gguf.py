@@ -18,7 +18,7 @@ from m2m.llamacpp.asking import own_template
 from m2m.llamacpp.filetypes import FileType, file_type, quantized_layout, row_bytes, type_name
 from m2m.llamacpp.quantize import Survival, quantize_merged, tensor_bytes
 from m2m.merge.merger import Merger
-from m2m.tokenizer.cautions import safe_name
+from m2m.tokenizer.vocabulary_warnings import safe_name
 
 _TEMPLATE = "tokenizer.chat_template"
 LOW_SURVIVAL = 0.8  # below this gain or cosine, rounding destroys much of the delta

@@ -120,7 +120,7 @@ def export(run: TrainedRun, ranking: Ranking, confirmation: Confirmation) -> Exp
             (for_ollama.name, "for Ollama: ollama create NAME -f Modelfile"),
             (lora.name, f"the fine-tune alone, for the unchanged {base.name}"),
         ],
-        cautions=[*inputs.cautions, *ranking.warnings, *confirmation.warnings, *tested.warnings],
+        warnings=[*inputs.warnings, *ranking.warnings, *confirmation.warnings, *tested.warnings],
         serving=serving,
         compared=_compared(confirmation, inputs),
         judged=_judged(run.files),

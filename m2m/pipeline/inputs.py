@@ -35,9 +35,9 @@ from m2m.recipe import Dataset, Recipe, Target
 from m2m.results.folder import RunFolder
 from m2m.store import fingerprint
 from m2m.tokenizer import Formatter, Tokenizer
-from m2m.tokenizer.cautions import FOLDED
 from m2m.tokenizer.ending import chat_template, trained_ends
 from m2m.tokenizer.template import with_variables
+from m2m.tokenizer.vocabulary_warnings import FOLDED
 from m2m.tuner.loss_files import check_tensorboard
 from m2m.tuner.row_mix import budget, passes, replayed
 
@@ -54,7 +54,7 @@ class Inputs:
         dev: tasks by target name.
         test: the same for the targets that have a test file.
         replay: rows for all experts, if the recipe names a file of them.
-        cautions: reasons why the base may not stop, or may read text differently than intended.
+        warnings: reasons why the base may not stop, or may read text differently than intended.
     """
 
     recipe: Recipe
@@ -64,7 +64,7 @@ class Inputs:
     dev: dict[str, Task]
     test: dict[str, Task]
     replay: Corpus | None = None
-    cautions: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def files(self) -> RunFolder:
@@ -210,16 +210,16 @@ def read_inputs(recipe: Recipe) -> Inputs:
     skipped = {c.name: c.skipped for c in corpora.values()}
     skipped |= {f"the {part} set of {name}": task.skipped for part, tasks in
                 (("dev", dev), ("test", test)) for name, task in tasks.items()}  # fmt: skip
-    cautions = (
-        *base.cautions(formatter),
+    warnings = (
+        *base.warnings_with(formatter),
         *(doubt for corpus in corpora.values() for doubt in corpus.doubts),
         *_endless(corpora, formatter),
         *([FOLDED] if folded else []),
         *(f"{name}: {left_out(count)}" for name, count in skipped.items() if count),
     )
-    inputs = Inputs(recipe, base, formatter, corpora, dev, test, replay, cautions)
-    cautions = (*cautions, *_long(inputs), *_two_forms(inputs), *_labels_apart(inputs))
-    return dataclasses.replace(inputs, recipe=_in_steps(inputs), cautions=cautions)
+    inputs = Inputs(recipe, base, formatter, corpora, dev, test, replay, warnings)
+    warnings = (*warnings, *_long(inputs), *_two_forms(inputs), *_labels_apart(inputs))
+    return dataclasses.replace(inputs, recipe=_in_steps(inputs), warnings=warnings)
 
 
 def _long(inputs: Inputs) -> Iterator[str]:
@@ -262,7 +262,7 @@ def _endless(corpora: Mapping[str, Corpus], formatter: Formatter) -> Iterator[st
     """Warn of datasets with rows that are trained without an end token."""
     ends = formatter.tokenizer.eog_ids
     if not trained_ends(formatter):
-        return  # the base's own cautions already say this of all rows
+        return  # the base's own warnings already say this of all rows
     for name, corpus in corpora.items():
         last = {sample.line: sample for sample in [*corpus.samples, *corpus.held_out]}
         endless = sum(int(sample.ids[sample.loss_mask][-1]) not in ends for sample in last.values())

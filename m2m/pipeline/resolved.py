@@ -46,7 +46,7 @@ def resolved(inputs: Inputs) -> dict[str, Any]:
                 "licence": info.licence,
                 "source": info.source,
                 "fingerprint": inputs.base.fingerprint,
-                "warnings": list(inputs.cautions),
+                "warnings": list(inputs.warnings),
             },
             "datasets": {
                 name: {

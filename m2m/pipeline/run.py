@@ -117,8 +117,8 @@ class Run:
             progress.note(remark)
         for reading in readings(self._inputs):
             progress.note(reading)
-        for caution in self._inputs.cautions:
-            progress.warn(caution)
+        for warning in self._inputs.warnings:
+            progress.warn(warning)
 
     @property
     def inputs(self) -> Inputs:

@@ -94,7 +94,7 @@ def make_plan(inputs: Inputs, progress: Progress, within: Within | None = None) 
         InputError: the search has no mixture to choose from, or too many.
         Interrupted: the user asked to stop.
     """
-    strategy, warnings = planned_strategy(inputs), [*inputs.cautions, *_leaks(inputs)]
+    strategy, warnings = planned_strategy(inputs), [*inputs.warnings, *_leaks(inputs)]
     for warning in warnings:
         progress.warn(warning)
     try:

@@ -34,7 +34,7 @@ class Card:
         made: sentences on how it was made.
         files: (name, purpose) of the files in the card's folder.
         compared: sentences on how this model does against the others.
-        cautions: warnings of the run.
+        warnings: warnings of the run.
         serving: if programs ask the model in another way than it was trained, how, and the remedy.
         judged: sentences on whose answers people preferred.
     """
@@ -47,7 +47,7 @@ class Card:
     made: Sequence[str]
     files: Sequence[tuple[str, str]]
     compared: Sequence[str] = ()
-    cautions: Sequence[str] = ()
+    warnings: Sequence[str] = ()
     serving: Sequence[str] = ()
     judged: Sequence[str] = ()
 
@@ -147,7 +147,7 @@ def _limits(card: Card) -> list[str]:
         "be worse than the base model.",
         "A small model makes things up; let somebody who knows the language and the subject check "
         "what it says before others rely on it.",
-        *card.cautions,
+        *card.warnings,
     ]
 
 

@@ -18,16 +18,6 @@ from m2m.counted import counted
 from m2m.errors import InputError
 from m2m.families import USE_KNOWN
 from m2m.opening import JSON, SETTINGS, first_bytes, read_text, refuse_many
-from m2m.tokenizer.cautions import (
-    CASES,
-    DROPOUT,
-    NO_BYTES,
-    PREFIX_SPACE,
-    beyond_caution,
-    flag_cautions,
-    form_caution,
-    spm_caution,
-)
 from m2m.tokenizer.hf_cuts import APPROXIMATE
 from m2m.tokenizer.hf_merges import has_bytes
 from m2m.tokenizer.hf_tokenizer import FORMS, HFTokenizer
@@ -35,6 +25,16 @@ from m2m.tokenizer.hf_unigram import QUOTES, HFUnigram, is_albert, refuse_albert
 from m2m.tokenizer.sentencepiece_model import SentencePieceModel, read_sentencepiece
 from m2m.tokenizer.special import END_OF_TURN, TokenType
 from m2m.tokenizer.spm import SPACE
+from m2m.tokenizer.vocabulary_warnings import (
+    CASES,
+    DROPOUT,
+    NO_BYTES,
+    PREFIX_SPACE,
+    beyond_warning,
+    flag_warnings,
+    form_warning,
+    spm_warning,
+)
 
 PIECES = ("tokenizer.model", "spiece.model")  # files of SentencePiece, by Albert's name the second
 _ADDED_SCORE = -1000.0  # scores of added tokens and of fillers, as the converter writes them
@@ -50,7 +50,7 @@ _LOOKS_SPECIAL = re.compile(r"<pad>|<mask>|<2mass>|\[@BOS@\]|<\|.*\|>|<｜.*｜>
 
 
 def gguf_vocabulary(
-    folder: Path, vocab_size: int, cautions: list[str] | None = None
+    folder: Path, vocab_size: int, warnings: list[str] | None = None
 ) -> dict[str, Any]:
     """Return the `tokenizer.*` key-values of a model folder, as plain Python values.
 
@@ -59,20 +59,20 @@ def gguf_vocabulary(
             `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`, `config.json`
             and a chat template.
         vocab_size: rows of the embeddings; the list of tokens gets this length, with fillers.
-        cautions: gets one sentence for each difference of llama.cpp and m2m from the maker.
+        warnings: gets one sentence for each difference of llama.cpp and m2m from the maker.
 
     Raises:
         InputError: a file is damaged, or needs a feature that llama.cpp does not have.
     """
-    cautions = [] if cautions is None else cautions
+    warnings = [] if warnings is None else warnings
     source = _Folder.read(folder)
     model = next((folder / name for name in PIECES if (folder / name).is_file()), None)
     if model is not None and (source.tokenizer is None or _is_sentencepiece(model)):
         read = read_sentencepiece(model)
-        table, values, roles = _from_sentencepiece(model, read, source, vocab_size, cautions)
+        table, values, roles = _from_sentencepiece(model, read, source, vocab_size, warnings)
     elif source.unigram is not None:
         file, read = folder / "tokenizer.json", source.unigram.model
-        table, values, roles = _from_sentencepiece(file, read, source, vocab_size, cautions)
+        table, values, roles = _from_sentencepiece(file, read, source, vocab_size, warnings)
     elif source.tokenizer is None:
         raise InputError(
             f"{folder}: has neither tokenizer.model nor tokenizer.json",
@@ -90,7 +90,7 @@ def gguf_vocabulary(
     template = source.template()
     if template is not None:
         values["tokenizer.chat_template"] = template
-    cautions += source.cautions(values, vocab_size)
+    warnings += source.warnings(values, vocab_size)
     return values
 
 
@@ -153,21 +153,21 @@ class _Folder:
         known = self.tokenizer or self.unigram
         return None if known is None else known.ends
 
-    def cautions(self, values: Mapping[str, Any], size: int) -> list[str]:
+    def warnings(self, values: Mapping[str, Any], size: int) -> list[str]:
         """Return warnings about the vocabulary with these key-values, for `size` embeddings."""
         kind, pre = values["tokenizer.ggml.model"], values["tokenizer.ggml.pre"]
         beyond = {i: text for i, (text, _) in self.added.items() if not 0 <= i < size}
-        warnings = beyond_caution(beyond, size)
+        warnings = beyond_warning(beyond, size)
         if self.tokenizer is not None:
-            warnings += flag_cautions(self.tokenizer.flags)
-            warnings += map(form_caution, filter(FORMS.__contains__, self.tokenizer.normalizers))
+            warnings += flag_warnings(self.tokenizer.flags)
+            warnings += map(form_warning, filter(FORMS.__contains__, self.tokenizer.normalizers))
             warnings += [DROPOUT] if self.tokenizer.dropout else []
             warnings += [CASES.format(pre)] if pre in APPROXIMATE else []
             if pre == _LISTED and not has_bytes(self.tokenizer.vocabulary):
                 warnings.append(NO_BYTES)
         if self.unigram.quotes if self.unigram is not None else is_albert(self.config):
             warnings.append(QUOTES)
-        warnings += map(form_caution, self.unigram.forms if self.unigram is not None else ())
+        warnings += map(form_warning, self.unigram.forms if self.unigram is not None else ())
         if (other := self._template_file()) and other != self.template():
             warnings.append(
                 "tokenizer_config.json and chat_template.jinja have different chat templates. m2m "
@@ -223,7 +223,7 @@ class _Folder:
 
 
 def _from_sentencepiece(
-    path: Path, model: SentencePieceModel, source: _Folder, size: int, cautions: list[str]
+    path: Path, model: SentencePieceModel, source: _Folder, size: int, warnings: list[str]
 ) -> tuple[_Table, dict[str, Any], dict[str, int]]:
     if model.kind not in ("bpe", "unigram") or model.suffixes:
         detail = "whose spaces follow their words" if model.suffixes else "of SentencePiece"
@@ -233,8 +233,8 @@ def _from_sentencepiece(
             USE_KNOWN,
         )
     if model.kind == "bpe" and (model.charsmap or model.merges_spaces):
-        cautions.append(
-            spm_caution(model.normalizer if model.charsmap else "", model.merges_spaces)
+        warnings.append(
+            spm_warning(model.normalizer if model.charsmap else "", model.merges_spaces)
         )
     table = _Table(size)
     for index, piece in enumerate(model.pieces):

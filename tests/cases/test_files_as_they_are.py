@@ -50,8 +50,8 @@ def test_bad_rows_are_left_out_and_counted_if_the_recipe_says_so(recipe: Path) -
         s.ids.tolist() for s in before.corpora["copy"].samples
     ]
     assert inputs.dev["copying"].examples == before.dev["copying"].examples
-    assert 'copy: 2 bad rows are left out (bad_rows = "skip")' in inputs.cautions
-    assert any("dev set of copying: 1 bad row is" in caution for caution in inputs.cautions)
+    assert 'copy: 2 bad rows are left out (bad_rows = "skip")' in inputs.warnings
+    assert any("dev set of copying: 1 bad row is" in warning for warning in inputs.warnings)
     (checked, *_) = check_recipe(load_recipe(recipe))
     assert "2 bad rows are left out" in checked.reading and not checked.refused
 

@@ -233,7 +233,7 @@ def test_a_template_without_an_end_token_is_said_with_its_cure(
     assert words in warning
     assert NEVER_STOPS in warning
     assert 'template = "plain"' in warning
-    assert base.cautions(Formatter(base.tokenizer)) == []  # the cure works
+    assert base.warnings_with(Formatter(base.tokenizer)) == []  # the cure works
     recipe = make_scenario(tmp_path / "run")
     found = CliRunner().invoke(
         cli, ["models", "list", "--models", str(tmp_path / "models"), "--json"]
@@ -244,9 +244,9 @@ def test_a_template_without_an_end_token_is_said_with_its_cure(
     ]
     text = recipe.read_text(encoding="utf-8").replace('"pico"', f'"{base.path.as_posix()}"')
     recipe.write_text(text, encoding="utf-8")
-    assert read_inputs(load_recipe(recipe)).cautions == (warning,)
+    assert read_inputs(load_recipe(recipe)).warnings == (warning,)
     recipe.write_text(text.replace("[base]", '[base]\ntemplate = "plain"'), encoding="utf-8")
-    assert read_inputs(load_recipe(recipe)).cautions == ()
+    assert read_inputs(load_recipe(recipe)).warnings == ()
 
 
 def test_an_end_that_comes_with_the_next_turn_counts(
@@ -266,8 +266,8 @@ def test_rows_that_end_without_an_end_token_are_said(tmp_path: Path) -> None:
     rows = [[("a", False), *answer], [("a", False), *answer[:1]]]
     pieces = [[{"text": text, "label": label} for text, label in row] for row in rows]
     write_jsonl(tmp_path / "copy.jsonl", [{"segments": each} for each in pieces])
-    (caution,) = read_inputs(load_recipe(recipe)).cautions
-    assert caution.startswith("1 of 2 rows of copy are trained without an end token")
+    (warning,) = read_inputs(load_recipe(recipe)).warnings
+    assert warning.startswith("1 of 2 rows of copy are trained without an end token")
 
 
 def _zero(rows: Any) -> None:

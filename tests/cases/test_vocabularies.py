@@ -26,8 +26,8 @@ from m2m.formats.gguf import GGUFFile, GGUFValue
 from m2m.formats.records import read_object
 from m2m.llamacpp.model import LlamaModel
 from m2m.tokenizer import Formatter, Tokenizer
-from m2m.tokenizer.cautions import vocabulary_cautions
 from m2m.tokenizer.convert import gguf_vocabulary
+from m2m.tokenizer.vocabulary_warnings import vocabulary_warnings
 from tests.tiny import pico_gguf, pico_tokens
 from tests.tiny_folder import pico_folder
 from tests.tokenizer.folders import spm_folder
@@ -68,7 +68,7 @@ def test_real_vocabularies_give_llama_cpps_ids_or_are_refused(path: Path) -> Non
     vocabulary = peer._model.vocab
     ends = {i for i in range(peer.n_vocab()) if llama_cpp.llama_vocab_is_eog(vocabulary, i)}
     assert ours.eog_ids == ends
-    missing = [said for said in vocabulary_cautions(get) if "tokenizer.ggml.pre is missing" in said]
+    missing = [said for said in vocabulary_warnings(get) if "tokenizer.ggml.pre is missing" in said]
     assert bool(missing) is (name in WITHOUT_PRE)
 
 
@@ -88,7 +88,7 @@ def test_a_missing_pre_tokenizer_is_said(
     assert f"tokenizer.ggml.pre is {'only' if pre else 'missing'}" in warning
     assert "Get a newer GGUF" in warning
     base = BaseModel.open(tmp_path / "pico")
-    assert base.cautions(Formatter(base.tokenizer)) == [warning]
+    assert base.warnings_with(Formatter(base.tokenizer)) == [warning]
     info = read_object(base.path / "m2m-model.json")
     for key in ("warnings", "cautions"):  # an older m2m kept none
         del info[key]

@@ -57,7 +57,7 @@ TOKENIZER = frozenset(
 HARMLESS_ANYWHERE = frozenset(
     {
         "general.file_type",
-        "general.name",  # m2m.tokenizer.cautions.safe_name writes another if it has an effect
+        "general.name",  # `safe_name` writes another if it has an effect
         "tokenizer.ggml.mask_token_id",
         "tokenizer.ggml.normalizer.lowercase",
         "tokenizer.ggml.normalizer.strip_accents",

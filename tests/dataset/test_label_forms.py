@@ -100,5 +100,5 @@ def test_a_run_warns_if_dataset_and_target_write_the_same_labels_differently(
     dataset = Dataset("mood", train, prompt="{text}", completion="{label}")
     target = Target("t", dev, prompt="{text}", answer="{label}")
     recipe = dataclasses.replace(recipe, datasets=(*recipe.datasets, dataset), targets=(target,))
-    (caution,) = [c for c in read_inputs(recipe).cautions if "differ only in case" in c]
-    assert "Labels of mood" in caution and "'Positive' and 'positive' in t (dev)" in caution
+    (warning,) = [c for c in read_inputs(recipe).warnings if "differ only in case" in c]
+    assert "Labels of mood" in warning and "'Positive' and 'positive' in t (dev)" in warning

@@ -102,7 +102,7 @@ def test_counts_go_into_warnings_and_the_runs_json(tmp_path: Path) -> None:
     rows = tmp_path / "copy.jsonl"
     rows.write_text(first + rows.read_text(encoding="utf-8"), encoding="utf-8")
     inputs = read_inputs(load_recipe(path))
-    assert any("of copy was skipped" in caution for caution in inputs.cautions)
+    assert any("of copy was skipped" in warning for warning in inputs.warnings)
     entry = resolved(inputs)["inputs"]["datasets"]["copy"]
     assert entry["long_rows"] == {"cut": 0, "cut_tokens": 0, "skipped": 1}
     path.write_text(text, encoding="utf-8")

@@ -53,16 +53,16 @@ def test_a_recipe_warns_of_two_forms_and_normalises_datasets_and_targets(tmp_pat
     new = replace(target, dev=write_jsonl(tmp_path / "nfc.jsonl", composed), test=None)
     recipe = replace(recipe, datasets=(dataset, *recipe.datasets[1:]), targets=(new,))
     inputs = read_inputs(recipe)
-    (caution,) = [c for c in inputs.cautions if "normal forms" in c]
-    assert f"{target.name} (dev) in NFC; {own.name} in NFD" in caution
-    assert 'rite `normalise = "NFC"` under [data]' in caution
+    (warning,) = [c for c in inputs.warnings if "normal forms" in c]
+    assert f"{target.name} (dev) in NFC; {own.name} in NFD" in warning
+    assert 'rite `normalise = "NFC"` under [data]' in warning
     problems = [p.kind for checked in check_recipe(recipe) for p in checked.problems]
     assert {"forms", "not_nfc"} <= {*problems}
 
     for form in ("NFC", "NFD"):
         mended = replace(recipe, data=Data(normalise=form))
         after = read_inputs(mended)
-        assert not any("normal forms" in caution for caution in after.cautions)
+        assert not any("normal forms" in warning for warning in after.warnings)
         texts = [example.prompt + example.answer for example in after.dev[target.name].examples]
         assert texts == in_form(form, texts)
         samples = after.corpora[own.name].samples

@@ -1,4 +1,4 @@
-"""What the tokenizers library trains by default, and real files: its ids, a reason or a caution.
+"""What the tokenizers library trains by default, and real files: its ids, a reason or a warning.
 
 `scripts/install-peers test` has the library; `scripts/install-templates` gets the real files if npm
 is there.
@@ -58,7 +58,7 @@ def ready(kind: str, **options: Any) -> Any:
     return made
 
 
-# How to make it, words of its caution, and the texts on which the ids are the library's.
+# How to make it, words of its warning, and the texts on which the ids are the library's.
 Case = tuple[Callable[[], Any], str, Callable[[str], str]]
 
 
@@ -104,14 +104,14 @@ ACCEPTED: dict[str, Case] = {
 
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_defaults_that_llama_cpp_can_follow(name: str, tmp_path: Path) -> None:
-    make, caution, prepared = ACCEPTED[name]
+    make, warning, prepared = ACCEPTED[name]
     peer = make()
     peer.save(str(tmp_path / "tokenizer.json"))
     write(tmp_path / "tokenizer_config.json", {"eos_token": "</s>", "unk_token": "<unk>"})
-    cautions: list[str] = []
-    values = gguf_vocabulary(tmp_path, peer.get_vocab_size(), cautions)
-    assert caution in " ".join(cautions)
-    assert bool(cautions) == bool(caution)
+    warnings: list[str] = []
+    values = gguf_vocabulary(tmp_path, peer.get_vocab_size(), warnings)
+    assert warning in " ".join(warnings)
+    assert bool(warnings) == bool(warning)
     ours = Tokenizer.from_metadata(values.get)
     compared = 0
     for text in map(prepared, [*lines(), *TEXT, *HARDER, *random_texts(5000, seed=5)]):
@@ -152,9 +152,9 @@ UNASSIGNED = {"Cn", "Co", "Cs"}
 @pytest.mark.parametrize("path", REAL, ids=lambda path: path.parent.name)
 def test_real_files(path: Path) -> None:
     peer = tokenizers.Tokenizer.from_file(str(path))
-    cautions: list[str] = []
-    values = gguf_vocabulary(path.parent, max(peer.get_vocab(True).values()) + 1, cautions)
-    assert (path.parent.name in DIFFERENT) == ("beyond ASCII for capital" in " ".join(cautions))
+    warnings: list[str] = []
+    values = gguf_vocabulary(path.parent, max(peer.get_vocab(True).values()) + 1, warnings)
+    assert (path.parent.name in DIFFERENT) == ("beyond ASCII for capital" in " ".join(warnings))
     ours = Tokenizer.from_metadata(values.get)
     for text in [*lines(), *TEXT, *HARDER, *random_texts(5000, seed=6)]:
         text = unicodedata.normalize("NFC", text)

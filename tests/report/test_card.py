@@ -22,7 +22,7 @@ CARD = Card(
     made=["LoRA of rank 16"],
     files=[("pico-Q8_0.gguf", "the model")],
     compared=["On test it is better than base"],
-    cautions=["part of this is noise"],
+    warnings=["part of this is noise"],
 )
 
 

@@ -302,11 +302,11 @@ def test_a_list_of_merges_that_scores_cannot_make_is_followed(scheme: str, tmp_p
     content["normalizer"] = None
     content["pre_tokenizer"] = {"type": "Metaspace", "replacement": SPACE, "prepend_scheme": scheme}
     write(tmp_path / "tokenizer.json", content)
-    cautions: list[str] = []
-    values = gguf_vocabulary(tmp_path, 600, cautions)
+    warnings: list[str] = []
+    values = gguf_vocabulary(tmp_path, 600, warnings)
     assert values[K + "model"] == "gpt2"
     assert values[K + "pre"] == "sarvam-moe"
-    assert any("puts a space before each text" in text for text in cautions) == (scheme == "always")
+    assert any("puts a space before each text" in text for text in warnings) == (scheme == "always")
     ours = Tokenizer.from_metadata(values.get)
     path = pico_gguf(tmp_path / "pico.gguf", metadata=as_gguf(values))
     peer = Peer(path)
@@ -329,27 +329,27 @@ def test_a_list_of_merges_that_scores_cannot_make_is_followed(scheme: str, tmp_p
 
 
 def test_defaults_of_the_tokenizers_library_are_said(tmp_path: Path) -> None:
-    cautions: list[str] = []
+    warnings: list[str] = []
     folder = byte_level(
         tmp_path,
         pre_tokenizer={"type": "ByteLevel", "add_prefix_space": True},
         normalizer={"type": "NFKC"},
         model={"dropout": 0.1},
     )
-    values = gguf_vocabulary(folder, SIZE, cautions)
+    values = gguf_vocabulary(folder, SIZE, warnings)
     assert values[K + "pre"] == "gpt-2"
-    said = " ".join(cautions)
+    said = " ".join(warnings)
     for words in ("puts a space before", "Unicode NFKC", "at random \\(dropout\\)"):
         assert re.search(words, said), words
 
 
 def test_an_end_token_that_the_vocabulary_lacks_is_said(tmp_path: Path) -> None:
     for named, warned in (("</s>", True), ("<|im_end|>", False)):
-        cautions: list[str] = []
+        warnings: list[str] = []
         folder = byte_level(tmp_path)
         write(folder / "tokenizer_config.json", {"eos_token": named})
-        gguf_vocabulary(folder, SIZE, cautions)
-        assert any("names '</s>' as eos_token" in text for text in cautions) == warned
+        gguf_vocabulary(folder, SIZE, warnings)
+        assert any("names '</s>' as eos_token" in text for text in warnings) == warned
 
 
 @pytest.mark.parametrize(

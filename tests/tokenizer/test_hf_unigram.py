@@ -96,9 +96,9 @@ def test_all_three_folders_give_sentencepieces_ids(tmp_path: Path, model: bytes)
     peer = sentencepiece.SentencePieceProcessor(model_proto=model)
     size, vocabularies = peer.vocab_size(), []
     for number, parts in enumerate(((model, None), (None, data), (model, data))):
-        cautions: list[str] = []
-        values = gguf_vocabulary(folder(tmp_path / str(number), *parts), size, cautions)
-        assert any("quotation mark" in text for text in cautions)
+        warnings: list[str] = []
+        values = gguf_vocabulary(folder(tmp_path / str(number), *parts), size, warnings)
+        assert any("quotation mark" in text for text in warnings)
         stored = as_gguf(values)
         tokenizer = Tokenizer.from_metadata({k: v.value for k, v in stored.items()}.get)
         assert tokenizer.tokens[tokenizer.bos_id or 0] == "[CLS]" and tokenizer.adds_bos

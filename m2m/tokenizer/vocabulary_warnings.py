@@ -10,7 +10,7 @@ from typing import Any
 # one whose vocabulary lacks `</s>` (src/llama-vocab.cpp, "set attributes by model name").
 _PHI3 = re.compile("phi-?3", re.I)
 _MODERN_BERT = re.compile("modern-bert", re.I)  # white space before `[MASK]`, in the same place
-_NAMED = 4  # tokens that a caution names
+_NAMED = 4  # tokens that a warning names
 _FLAGS = {
     "lstrip": "removes white space before these tokens",
     "rstrip": "removes white space after these tokens",
@@ -24,7 +24,7 @@ def safe_name(name: str) -> str:
     return _MODERN_BERT.sub("modern_bert", _PHI3.sub("phi_3", name))
 
 
-def flag_cautions(flags: Mapping[str, list[str]]) -> list[str]:
+def flag_warnings(flags: Mapping[str, list[str]]) -> list[str]:
     """Return warnings about flags of added tokens (flag -> tokens) that llama.cpp ignores."""
     return [
         f"The tokenizer {_FLAGS[flag]}: {_listed(tokens)} ({flag}). llama.cpp and m2m do not, so "
@@ -38,7 +38,7 @@ def _listed(tokens: list[str]) -> str:
     return ", ".join(tokens[:_NAMED]) + more
 
 
-def beyond_caution(tokens: Mapping[int, str], size: int) -> list[str]:
+def beyond_warning(tokens: Mapping[int, str], size: int) -> list[str]:
     """Return warnings about added tokens (id -> text) beyond the `size` rows of embeddings."""
     if not tokens:
         return []
@@ -50,7 +50,7 @@ def beyond_caution(tokens: Mapping[int, str], size: int) -> list[str]:
     ]
 
 
-def spm_caution(normalizer: str, merges_spaces: bool) -> str:
+def spm_warning(normalizer: str, merges_spaces: bool) -> str:
     """Return a warning: SentencePiece changes text before BPE, llama.cpp only before unigram."""
     done = [f"normalises text ({normalizer})"] if normalizer else []
     done += ["makes several spaces one"] if merges_spaces else []
@@ -80,7 +80,7 @@ NO_BYTES = (
 )
 
 
-def form_caution(form: str) -> str:
+def form_warning(form: str) -> str:
     """Return a warning about a normalizer that changes text to a form of Unicode, such as NFC."""
     letters = "Letters that are stored as letter and mark apart" if form == "NFC" else "Other texts"
     found = "; `m2m data check` finds rows that are not" if form == "NFC" else ""
@@ -96,17 +96,17 @@ FOLDED = (
 )
 
 
-def vocabulary_cautions(get: Callable[[str], Any]) -> list[str]:
+def vocabulary_warnings(get: Callable[[str], Any]) -> list[str]:
     """Return warnings about the vocabulary of a GGUF file, to read before training with it.
 
     Args:
         get: returns the value of a metadata key, or None.
     """
-    cautions = []
+    warnings = []
     kind, pre = get("tokenizer.ggml.model"), get("tokenizer.ggml.pre")
     if kind == "gpt2" and pre in (None, "", "default"):
         state = 'only "default"' if pre else "missing"
-        cautions.append(
+        warnings.append(
             "The model's file does not say how to cut text into words (tokenizer.ggml.pre is "
             f"{state}). m2m and llama.cpp then use a general rule, probably not the one that the "
             "model was trained with, and its answers get worse. Get a newer GGUF of this model, or "
@@ -116,19 +116,19 @@ def vocabulary_cautions(get: Callable[[str], Any]) -> list[str]:
         template = get("tokenizer.chat_template")
         tokens = get("tokenizer.ggml.tokens") or []
         if isinstance(template, str) and "bos_token" in template and len(tokens) > 11:
-            cautions.append(
+            warnings.append(
                 "The chat template writes bos_token, but the file names no such token. llama.cpp "
                 f"takes token 11 ({tokens[11]!r}), and so does m2m. Get a newer GGUF of this model."
             )
     if kind == "llama" and get("tokenizer.ggml.remove_extra_whitespaces"):
-        cautions.append(
+        warnings.append(
             "The vocabulary asks for single spaces (tokenizer.ggml.remove_extra_whitespaces), "
             "which llama.cpp and m2m do not make here. Use single spaces in your data."
         )
     if _PHI3.search(str(get("general.name") or "")) and "</s>" in (
         get("tokenizer.ggml.tokens") or ()
     ):
-        cautions.append(
+        warnings.append(
             "The model's name contains phi-3. For such a name llama.cpp leaves out white space "
             "after special tokens; m2m keeps it, and writes the name of its own files with phi_3 "
             "so that llama.cpp keeps it too."
@@ -136,9 +136,9 @@ def vocabulary_cautions(get: Callable[[str], Any]) -> list[str]:
     if _MODERN_BERT.search(str(get("general.name") or "")) and "[MASK]" in (
         get("tokenizer.ggml.tokens") or ()
     ):
-        cautions.append(
+        warnings.append(
             "The model's name contains modern-bert. For such a name llama.cpp leaves out white "
             "space before [MASK]; m2m keeps it, and writes the name of its own files with "
             "modern_bert so that llama.cpp keeps it too."
         )
-    return cautions
+    return warnings
