@@ -272,7 +272,8 @@ class DatasetFile:
         long = [s.line for s in samples if len(s) > limit.tokens and s.line not in texts]
         if long:
             places = [i for i, row in enumerate(self.rows) if row.line in set(long)]
-            message = f"{in_rows(len(places))} longer than {limit.tokens} tokens ({limit.name})"
+            most = counted(limit.tokens, "token")
+            message = f"{in_rows(len(places))} longer than {most} ({limit.name})"
             refused = limit.long_rows == "refuse"
             hint = f'`long_rows = "{limit.long_rows}"` in the recipe: `m2m plan` says which lines'
             lengths = [len(s) for s in samples if s.line in set(long) and len(s) > limit.tokens]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from m2m.counted import are
+from m2m.counted import are, counted
 from m2m.dataset.templates import is_empty, parsed
 from m2m.dataset.turns import SPEAKERS
 from m2m.errors import InputError
@@ -55,7 +55,9 @@ def unnested(path: Path, records: Sequence[Record]) -> tuple[Sequence[Record], t
         return [Record(row, number) for number, row in enumerate(rows, 1)], (note,)
     if records and (wide := _wide(records[0].fields)):
         rows = [row for record in records for row in _pairs_of(record.fields, wide)]
-        note = f"each row has {len(wide)} questions with their answers: each pair is a row"
+        note = (
+            f"each row has {counted(len(wide), 'question')} with their answers: each pair is a row"
+        )
         return [Record(row, number) for number, row in enumerate(rows, 1)], (note,)
     if records and any(_has_examples(record.fields) for record in records):
         every = [_examples(record) for record in records]

@@ -242,8 +242,8 @@ def self_test(inputs: Inputs, mixture: Mixture, gguf: Path) -> SelfTest:
     try:
         asked = list(_questions(inputs, mixture))
         if not asked:
-            longest = (_MOST_TOKENS - _SLACK) // 2
-            why = f"the data has no question with a text answer of at most {longest} tokens"
+            longest = counted((_MOST_TOKENS - _SLACK) // 2, "token")
+            why = f"the data has no question with a text answer of at most {longest}"
             return SelfTest(trouble=why)
         questions = [question for question, _ in asked]
         answers = ask(gguf, questions, threads=threads(inputs.recipe), seconds=_SECONDS)

@@ -371,5 +371,7 @@ def _check_lengths(task: Task, base: BaseModel, formatter: Formatter) -> None:
     for example, asked in zip(task.examples, requests(task, formatter), strict=True):
         tokens = len(asked.prompt) + max(map(len, asked.continuations))
         if tokens > context:
-            problems.add(f"line {example.line}: {tokens} tokens, the model reads {context}")
+            problems.add(
+                f"line {example.line}: {counted(tokens, 'token')}, the model reads {context}"
+            )
     problems.raise_if_any(InputError, str(task.path), "shorten these examples")

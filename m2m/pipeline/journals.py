@@ -159,8 +159,8 @@ def _difference(folder: str, claimed: Trial, own: Trial) -> Iterator[str]:
         if wrong := [difference for difference in apart if difference > _SAME]:
             yield (
                 f"{own.mixture.label}: {folder} claimed other scores on {len(wrong)} of "
-                f"{len(pairs)} examples of {name} than were found here (largest difference "
-                f"{max(wrong):.3g} nats); those of this machine are used"
+                f"{counted(len(pairs), 'example')} of {name} than were found here (largest "
+                f"difference {max(wrong):.3g} nats); those of this machine are used"
             )
         elif other.kind != scores.kind:
             yield f"{own.mixture.label}: {folder} claimed scores of another kind of target"

@@ -302,7 +302,9 @@ def _contradicting(corpora: Mapping[str, Corpus], inputs: Inputs) -> dict[str, s
         worst = max(counts, key=lambda name: counts[name] / len(rows[name]))
         if len(counts) < 2 or counts[worst] <= _WRONG * len(rows[worst]):
             return wrong
-        wrong[worst] = f"{counts[worst]:,} of its {len(rows[worst]):,} rows contradict other files"
+        wrong[worst] = (
+            f"{counts[worst]:,} of its {counted(len(rows[worst]), 'row')} contradict other files"
+        )
         del rows[worst]
     return wrong
 

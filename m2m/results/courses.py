@@ -62,8 +62,9 @@ class Spoiled(JsonFields):
     @property
     def sentence(self) -> str:
         """Say so in a sentence, with the remedy."""
+        best = counted(self.best, "step")
         turned = (
-            f"The loss on held-out rows of {self.dataset} was lowest after {self.best:,} steps "
+            f"The loss on held-out rows of {self.dataset} was lowest after {best} "
             f"({self.lowest:z.3f}) and {self.loss:z.3f} after {self.steps:,}, while that of the "
             "other datasets fell"
         )
