@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from m2m.cli.options import OUT, OVERRIDES, RECIPES, ROOTS
+from m2m.cli.options import OUT, OVERRIDES, RECIPES, ROOTS, given_recipe
 
 _LINE = re.compile(r"\b(m2m (?:data )?([a-z-]+)) RECIPE\b")
 _TAKES_OUT = {"run", "train", "search", "confirm", "plan", "validate", "report", "export"}
@@ -35,8 +35,8 @@ def named(text: str) -> str:
 def _words(command: str, path: Path, meta: dict[str, Any]) -> list[str]:
     """Return the words after a command that name the same run."""
     out, texts = meta.get(OUT), meta.get(OVERRIDES) or {}
-    if command in _TAKES_FOLDERS and out:
-        return [str(out)]
+    if command in _TAKES_FOLDERS and (out or texts):
+        return [str(out or given_recipe(path).folder)]
     words = [str(path)]
     if command in _TAKES_OUT:
         words += [part for key, text in texts.items() for part in ("--set", f"{key}={text}")]

@@ -25,9 +25,21 @@ _WHOLE = ("f32", "f16", "bf16")  # types that another type can be made of
 
 
 def gguf_of(model: str) -> Path:
-    """Return the GGUF file of `model`: a file, or the base.gguf of a model under models/."""
+    """Return the GGUF file of `model`: a file, or the base.gguf of a model under models/.
+
+    Raises:
+        InputError: there is none, or the file is no GGUF or a LoRA.
+    """
     path = Path(model)
-    return path if path.is_file() else find_model(model, model_folders()).gguf.path
+    if not path.is_file():
+        return find_model(model, model_folders()).gguf.path
+    if (file := GGUFFile(path)).value("general.type") == "adapter":
+        base = file.value("general.base_model.0.name") or "BASE"
+        raise InputError(
+            f"{path} is a LoRA, which changes a model, and no whole model",
+            f"name the model, too: {base} and `--lora {path}`",
+        )
+    return path
 
 
 def open_model(path: Path, lora: Path | None) -> LlamaModel:

@@ -19,7 +19,7 @@ from m2m.dataset.mapping import RowMapping
 from m2m.dataset.normal_form import AS_IS, normalised_rows
 from m2m.dataset.row_source import open_source, options_of
 from m2m.dataset.rows import Row
-from m2m.errors import InputError, M2MError
+from m2m.errors import Caution, InputError, M2MError
 from m2m.evaluate.overlap import answer_match
 from m2m.evaluate.same import in_words, question_keys
 from m2m.export.lora_gguf import export_lora
@@ -120,7 +120,10 @@ def export(run: TrainedRun, ranking: Ranking, confirmation: Confirmation) -> Exp
             (for_ollama.name, "for Ollama: ollama create NAME -f Modelfile"),
             (lora.name, f"the fine-tune alone, for the unchanged {base.name}"),
         ],
-        warnings=[*inputs.warnings, *ranking.warnings, *confirmation.warnings, *tested.warnings],
+        warnings=sorted(
+            [*inputs.warnings, *ranking.warnings, *confirmation.warnings, *tested.warnings],
+            key=lambda text: Caution(text).gravity,
+        ),
         serving=serving,
         compared=_compared(confirmation, inputs),
         judged=_judged(run.files),
@@ -225,8 +228,8 @@ def _made(
     return [
         searched if ranking.places else NOT_SEARCHED.removesuffix("."),
         f"LoRA of rank {train.rank}, alpha {train.alpha:g}, on {', '.join(train.target_modules)}",
-        f"An expert had {train.steps} steps of at most {train.batch_tokens} tokens (times "
-        f"{train.accumulate}), learning rate {train.learning_rate:g}, {train.schedule}; budget of "
+        f"An expert had {train.steps} steps of at most {train.batch_tokens * train.accumulate} "
+        f"tokens, learning rate {train.learning_rate:g}, {train.schedule}; budget of "
         f"the fine-tunes: {recipe.confirm.budget}",
         f"It was trained for {counted(confirmation.winner.steps or 0, 'step')} on "
         f"{_seen(confirmation.winner)}",

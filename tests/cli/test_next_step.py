@@ -6,6 +6,7 @@ import re
 import shlex
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 from rich.cells import cell_len
@@ -14,6 +15,8 @@ from rich.console import Console
 from m2m.cli import console
 from m2m.cli.console import make_table, print_table
 from m2m.cli.main import cli
+from m2m.cli.next_step import named
+from m2m.cli.options import OVERRIDES, RECIPES
 from tests.pipeline.scenario import copied
 
 
@@ -49,6 +52,16 @@ def test_the_options_of_the_user_are_repeated(finished_run: Path, tmp_path: Path
     assert status == 0, output
     (line,) = re.findall(r"Next +(m2m confirm .*)", output)
     assert shlex.split(line)[2:] == [str(recipe), *given]
+
+
+def test_a_command_without_the_options_gets_the_folder(tmp_path: Path, finished_run: Path) -> None:
+    recipe = copied(finished_run, tmp_path)
+    context = click.Context(cli)
+    context.meta.update({RECIPES: (recipe,), OVERRIDES: {"search.budget": "3"}})
+    with context:
+        line = named("Type `m2m judge RECIPE --pairs 40`.")
+    folder = recipe.parent / "m2m-runs" / "recipe+search.budget=3"
+    assert line == f"Type `m2m judge {folder} --pairs 40`."
 
 
 def test_after_a_failure_the_recipe_stands_in_the_hint(tmp_path: Path, finished_run: Path) -> None:

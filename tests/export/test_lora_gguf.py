@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from m2m.checkpoint import BaseModel, import_model
+from m2m.commands.chat import Chat
 from m2m.errors import InputError
 from m2m.export.lora_gguf import export_lora
 from m2m.export.merged_gguf import export_gguf, requantize
 from m2m.formats.gguf import GGUFFile
 from m2m.llamacpp.applied_lora import AdaptedModel
 from m2m.llamacpp.filetypes import file_type
+from m2m.llamacpp.generate import Sampling
 from m2m.llamacpp.model import LlamaModel
 from m2m.merge.merger import Merger
 from m2m.nn.decoder import Decoder
@@ -36,6 +38,9 @@ def test_the_file_is_what_llama_cpp_expects(base: BaseModel, tmp_path: Path) -> 
     assert file.value("general.type") == "adapter"
     assert file.value("general.architecture") == "llama"
     assert file.value("adapter.type") == "lora"
+    with pytest.raises(InputError, match="gguf is a LoRA") as error:
+        Chat(str(tmp_path / "lora.gguf"), Sampling())
+    assert f"{base.name} and `--lora" in str(error.value.hint)
     assert file.value("adapter.lora.alpha") == 4.0  # the rank: readers scale by alpha / rank
     assert len(file.tensors) == 2 * len(made.pairs)
     pair, name = made.pairs[QUERY], gguf_name(f"{QUERY}.weight")
