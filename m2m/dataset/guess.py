@@ -392,7 +392,7 @@ def _alone(columns: Columns, records: Sequence[Record]) -> Guess | None:
     if len(texts) != 1 or texts[0] == "text" or may_be_answer(records, texts[0]):
         return None
     values = columns[texts[0]]
-    if not all(isinstance(value, str) for value in values):
+    if not all(isinstance(parsed(value), str) for value in values):
         return None
     if looks_like_data(texts[0]):
         return None

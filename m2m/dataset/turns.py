@@ -39,7 +39,8 @@ _PAIRS = (
     ("user", "assistant"),
     ("question", "answer"),
 )
-_CHATS = re.compile(r"conversations?|messages|turns|dialog(ue)?s?|chat|(chat_)?history|data")
+_CHATS = re.compile(r"conversations?|messages|turns|dialog(ue)?s?|chat|(chat_)?history")
+_WORD = re.compile(r"\w+|\W")
 _CALL = "function_call"
 _BY, _SAID = ("role", "from", "speaker"), ("content", "value", "text", "message")
 
@@ -107,9 +108,15 @@ def is_whole(value: Any) -> bool:
 
 
 def is_chat(column: str, value: Any) -> bool:
-    """Return whether a value is a conversation; pairs of texts need a name that says so."""
-    pairs = isinstance(parsed(value), list) and not is_turns(value)
-    return is_whole(value) and (not pairs or bool(_CHATS.fullmatch(column.strip().lower())))
+    """Return whether a value is a conversation; texts and pairs of them need a name that says so.
+
+    A list of texts in `data` (UltraChat) may also be the words of a sentence.
+    """
+    turns, name = parsed(value), column.strip().lower()
+    if not isinstance(turns, list) or is_turns(value):
+        return is_whole(value)
+    words = all(isinstance(text, str) and _WORD.fullmatch(text) for text in turns)
+    return is_whole(value) and bool(_CHATS.fullmatch(name) or (name == "data" and not words))
 
 
 def read_turns(value: Any, name: str) -> list[dict[str, Any]]:

@@ -94,10 +94,10 @@ def to_fields(
 
 
 def _with_index(names: Cells, body: Sequence[Row]) -> Cells:
-    """Return the names with an empty one first if R wrote row names, a column without a name."""
+    """Return the names with an empty one first if R numbered the rows: it names no such column."""
     more = len(names) + 1
     if body and len(body[0][0]) == more and all(len(cells) == more for cells, _ in body):
-        return ["", *names]
+        return ["", *names] if _numbers(body) else names
     return names
 
 

@@ -392,6 +392,12 @@ def test_intents_of_small_chatbots_become_a_row_for_each_example(tmp_path: Path)
     assert "the first is trained on" in " ".join(entry.notes)
 
 
+def test_words_in_a_column_called_data_are_no_conversation(tmp_path: Path) -> None:
+    made = [{"id": i, "data": s.split()[:2]} for i, s in enumerate(S)]
+    with pytest.raises(InputError, match="does not know the columns"):
+        dataset_entry((written(tmp_path / "a.jsonl", made, "jsonl"),))
+
+
 def test_questions_in_numbered_columns_and_whisper_s_segments(tmp_path: Path) -> None:
     made = [{"Story_ID": i, "Q1": s, "A1": e, "Q2": f"Je, {s}" if i else "", "A2": e if i else ""}
             for i, (s, e) in enumerate(zip(S, E, strict=True))]  # fmt: skip

@@ -146,6 +146,7 @@ def test_columns_of_one_name_and_row_names_of_r(tmp_path: Path) -> None:
     assert read(path, '"text","label"\n"1","a","x"\n"2","b","y"\n') == [
         {"text": "a", "label": "x"}, {"text": "b", "label": "y"}]  # fmt: skip
     assert "only counts the rows" in rows_text(path).notes[0]
+    assert "3 fields, the header has 2" in refused(path, "text,label\nMama, leo,x\nBaba, jana,y\n")
 
 
 @given(st.lists(st.tuples(*[st.text('ab",\\', max_size=6)] * 2), min_size=1, max_size=4))
