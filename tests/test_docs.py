@@ -11,6 +11,7 @@ from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -127,6 +128,32 @@ def test_every_command_runs(in_lab: Path, line: str, monkeypatch: pytest.MonkeyP
         typed = "datasets/one.jsonl datasets/two.jsonl" + "\n" * 9
     found = CliRunner().invoke(cli, arguments, input=typed, catch_exceptions=False)
     assert found.exit_code == 0, found.stderr
+
+
+INLINE = re.compile(r"`m2m ([a-z][^`]*)`")
+BATCH = [ROOT / "examples" / "batch" / "README.md", *ROOT.glob("*.md")]
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [[*(ROOT / "docs").glob("*.md"), *BATCH], [*(ROOT / "m2m").rglob("*.py")]],
+    ids=["pages", "messages"],
+)
+def test_every_command_within_a_sentence_has_its_options(paths: list[Path]) -> None:
+    lines = []
+    for path in paths:
+        text = re.sub(r'"\s*\n\s*f?"', "", path.read_text(encoding="utf-8"))
+        lines += [(path.name, line) for line in INLINE.findall(text)]
+    assert len(lines) > 100
+    for where, line in lines:
+        words: list[str] = line.split()
+        command: click.Command = cli
+        while isinstance(command, click.Group) and words and words[0] in command.commands:
+            command = command.commands[words.pop(0)]
+        assert command is not cli, (where, line)
+        known = {name for param in command.params for name in (*param.opts, *param.secondary_opts)}
+        given = re.findall(r"(?<![\w-])--?[a-z][\w-]*", " ".join(words))
+        assert {*given} <= {*known, "--help", "-h"}, (where, line)
 
 
 def expanded(word: str) -> list[str]:

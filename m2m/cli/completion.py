@@ -30,7 +30,7 @@ def completion(shell: str) -> None:
 
     kind = get_completion_class(shell)
     if kind is None:
-        raise AssertionError("click knows bash, zsh and fish")
+        raise AssertionError("supported shells: bash, zsh and fish")
     group = click.get_current_context().find_root().command
     say(*kind(group, {}, "m2m", "_M2M_COMPLETE").source().split("\n"))
     say(f"Install it with:  {INSTALL[shell]}", err=True)

@@ -43,7 +43,11 @@ def data() -> None:
 )
 @click.option("--model", type=MODEL, help="Count its tokens: a name under models/, or a folder.")
 @click.option(
-    "--target", "targets", multiple=True, type=FILE, help="Examples no row may hold. Repeatable."
+    "--target",
+    "targets",
+    multiple=True,
+    type=FILE,
+    help="Questions that no row may contain. Repeatable.",
 )
 @row_options
 @click.option("--template", type=click.Choice(["chat", "plain"]), default="chat", show_default=True)

@@ -189,7 +189,7 @@ def _wanted(
     folders = {path for path in files if path.is_dir()}
     for path, _ in own:
         if path not in files and not folders & {*path.parents}:
-            raise click.UsageError(f"--for {path}: is none of the files", ctx)
+            raise click.UsageError(f"--for {path}: is not one of the files", ctx)
     settings: FileSettings = given_settings(given)
     return Wanted(datasets=(*datasets,), control=control, given=settings, own=own, **fields)
 

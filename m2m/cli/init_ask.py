@@ -95,7 +95,7 @@ class Asking:
             say(*failed.error.hint.split("\n"), err=True)
         shown = [_shown(failed, files, given) for files, given in ways]
         leave = [f"leave {path.name} out"] if is_dataset and len(self.wanted.datasets) > 1 else []
-        each = [f"each a dataset: {', '.join(part.name for part in parts)}"] * bool(parts)
+        each = [f"all, each as a dataset: {', '.join(part.name for part in parts)}"] * bool(parts)
         if not (shown or leave or each):
             raise error
         picked = _pick(f"How is {path.name} meant?", [*each, *shown, *leave]) - len(each)
@@ -112,6 +112,7 @@ class Asking:
     def _words(self, entry: Entry) -> None:
         """Ask for the words that labels mean, and for the reading of answers."""
         from m2m.commands.init_lines import answer_lines
+        from m2m.dataset.answers import READINGS
         from m2m.dataset.guess import UNKNOWN
 
         command = self.wanted.command
@@ -128,7 +129,8 @@ class Asking:
         if mapping.answers == UNKNOWN:
             lines = answer_lines(replace(command, given=given, own=()), [entry])
             readings = [line.rpartition("--answers ")[2].split()[0] for line in lines]
-            picked = _pick(f"How do the answers of {name} name their choice?", readings)
+            shown = [READINGS.get(reading, reading) for reading in readings]
+            picked = _pick(f"What is an answer of {name}?", shown)
             mapping = replace(mapping, answers=readings[picked])
         changed = command.with_own(entry.files, replace(given, mapping=mapping))
         self.wanted = replace(self.wanted, own=changed.own)

@@ -120,7 +120,7 @@ def chat(
         if sys.stdin.isatty():
             say(f"You talk to {Path(model).name}. Type a message. /new forgets it all, exit ends.")
             for question in questions_of(model):
-                say(f"  a question of its target: {question}")
+                say(f"  a question to try: {question}")
         for line in _lines():
             if line == "/new":
                 talk.forget()

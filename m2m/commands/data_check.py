@@ -243,7 +243,7 @@ def _check_own(file: DatasetFile, near: Sequence[int]) -> None:
             f"{result.duplicates} duplicate and {result.near_duplicates} nearly duplicate rows"
         )
         file.say(
-            "duplicates", message, "keep one of each, unless they are meant to weigh more", alike
+            "duplicates", message, "keep one of each, unless you repeated them on purpose", alike
         )
     if not any(file.questions):
         return

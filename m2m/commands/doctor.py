@@ -207,7 +207,7 @@ def _blas() -> Finding:
         )
         return Finding("BLAS", value, "note", remedy)
     if "openblas" in name.lower() and not can_hold_blas():
-        remedy = "its threads cannot be held at one: set OPENBLAS_NUM_THREADS=1 before m2m"
+        remedy = "its threads cannot be limited to one: set OPENBLAS_NUM_THREADS=1 before m2m"
         return Finding("BLAS", value, "note", remedy)
     return Finding("BLAS", value)
 
@@ -267,7 +267,7 @@ def _ram_disk() -> Iterator[Finding]:
         room = shutil.disk_usage(ram).free if ram.is_dir() else 0
         value = f"{room / GIB:.1f} GiB free"
         if room < _LEAST_RAM_DISK:
-            remedy = "surrogates are written to the disk instead: slower, and no harm"
+            remedy = "surrogates are written to the disk instead: slower, but nothing is lost"
             yield Finding("RAM disk", value, "note", remedy)
         else:
             yield Finding("RAM disk", value)

@@ -169,7 +169,7 @@ def _chosen(wanted: Wanted, datasets: dict[str, Entry]) -> str:
         if wanted.split in entry.files or str(wanted.split) in (name, entry.files[0].name):
             return name
     known = ", ".join(str(entry.files[0]) for entry in datasets.values())
-    raise InputError(f"--split {wanted.split}: is none of the datasets", f"name one of {known}")
+    raise InputError(f"--split {wanted.split}: is not one of the datasets", f"name one of {known}")
 
 
 def _named(entry: Entry) -> str:

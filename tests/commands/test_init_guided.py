@@ -297,7 +297,7 @@ def test_files_with_other_columns_get_one_line_with_for(folder: Path) -> None:
 def test_for_is_checked(folder: Path) -> None:
     write_jsonl(folder / "a.jsonl", QUESTIONS)
     for words, fault in (
-        (["--for", "b.jsonl", "--prompt", "{x}"], "--for b.jsonl: is none of the files"),
+        (["--for", "b.jsonl", "--prompt", "{x}"], "--for b.jsonl: is not one of the files"),
         (["--for"], "--for needs a file"),
         (["--for", "--prompt", "{x}"], "--for needs a file"),
         (["--for", "a.jsonl", "--nothing"], "No such option"),
@@ -438,7 +438,7 @@ def test_each_sheet_of_a_table_can_be_a_dataset(
     typed = "\n".join(["aiki.xlsx", "1", "1", "", "1"]) + "\n"
     status, output = init("--no-plan", "--no-control", typed=typed)
     assert status == 0, output
-    assert "each a dataset: Tambayoyi, Kasidu\n" in output, output
+    assert "all, each as a dataset: Tambayoyi, Kasidu\n" in output, output
     datasets = load_recipe(Path("recipe.toml")).datasets
     assert [(each.name, each.text) for each in datasets] == [
         ("Tambayoyi", ""), ("Kasidu", "{labari}"),
