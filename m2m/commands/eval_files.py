@@ -133,8 +133,17 @@ def _config(name: str, result: Evaluated) -> dict[str, Any]:
     """Return the keys of a task with the harness's defaults, as it writes them."""
     config = result.task.harness
     if config is None:
-        form = result.task.form
-        return {"task": name, "dataset_path": str(result.task.path), "num_fewshot": form.shots}
+        kind = "generate_until" if result.scores.predictions else "multiple_choice"
+        return {
+            "task": name,
+            "dataset_path": str(result.task.path),
+            "output_type": "loglikelihood_rolling" if result.task.kind == "text" else kind,
+            "metric_list": [
+                {"metric": each.name, "aggregation": "mean" if each.metric.mean else each.name}
+                for each in result.reported
+            ],
+            "num_fewshot": result.task.form.shots,
+        }
     side = config.asked
     defaults: dict[str, Any] = {
         "task": name,

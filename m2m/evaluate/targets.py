@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -279,13 +278,12 @@ def group_refused(target: Target, path: Path, part: Side, roots: Sequence[Path])
     for member in tasks[:_MOST]:
         lines = [*_lines(member, both=target.test is not None), *own]
         shown += [*lines, *(_weight(member, part, roots) if by_size else [])]
-    if more := len(tasks) - len(shown):
-        shown.append(f"# and so on for {more} more: {', '.join(t.name for t in tasks[_MOST:])}")
+    if others := [member.name for member in tasks[_MOST:]]:
+        shown.append(f"# and so on for {len(others)} more: {', '.join(others)}")
     return InputError(
         f"{path}: is the group {group.name!r:.60} of {counted(len(tasks), 'task')}, and a target "
         "is one task",
-        "write these lines in its place, with paths from the recipe's folder"
-        f"{_weights(group, by_size=by_size)}:\n" + "\n".join(shown),
+        f"write these lines in its place{_weights(group, by_size=by_size)}:\n" + "\n".join(shown),
     )
 
 
@@ -299,7 +297,7 @@ def _weights(group: Group, *, by_size: bool) -> str:
 def _lines(member: Member, *, both: bool) -> list[str]:
     """Return the lines that name one task: as `dev`, and as `test` if both are asked for."""
     name = re.sub(r"[^\w.-]", "-", member.name)
-    file, about = os.path.relpath(member.path), ""
+    file, about = member.path.absolute().as_posix(), ""  # the recipe may be in any folder
     changed = [key for key in member.changes if key != "task"]
     if member.alone or changed:
         file = f"own-{name}.yaml"
@@ -317,7 +315,7 @@ def _own_lines(target: Target) -> list[str]:
         value = getattr(target, field.name)
         if field.name in _NAMED or value == field.default:
             continue
-        value = Path(os.path.relpath(value)) if isinstance(value, Path) else value
+        value = value.absolute() if isinstance(value, Path) else value
         lines.append(f"{field.name} = {toml_value(value)}")
     return lines
 

@@ -110,9 +110,8 @@ def test_names_are_looked_for_in_other_folders_if_the_user_allows(folder: Path) 
 
 
 def test_a_group_as_a_target_is_met_with_lines_that_can_be_pasted(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path,
 ) -> None:
-    monkeypatch.chdir(folder)
     changed = {"task": "two", "num_fewshot": 1}
     group(folder, task=["one", "three", changed], aggregate_metric_list=[{"metric": "acc"}])
     with pytest.raises(InputError, match="is the group 'g' of 3 tasks") as caught:
@@ -127,4 +126,5 @@ def test_a_group_as_a_target_is_met_with_lines_that_can_be_pasted(
     assert [len(examples) for examples in rows] == [2, 2]
     assert all((t["test"], t["metric"], t["shots"]) == (t["dev"], "accuracy", 1) for t in targets)
     assert targets[2]["dev"] == "own-two.yaml"
+    assert "more" not in lines
     assert "the keys of the group: num_fewshot, and `include: two.yaml`" in lines
