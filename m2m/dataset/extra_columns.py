@@ -23,7 +23,7 @@ ABOUT = re.compile(
     r"(id|idx|index|index_?id)|_*index_level_\d+_*|"
     r"unnamed(: |_)\d+([._]\d+)*|level_\d+|"
     r"u?uid|guid|hash|sha\d*|md5|ur[li]|link|source|dataset|data_source|corpus|origin|licen[cs]e|"
-    r"(lang|language|script|country)(_?code)?|lang(uage)?s|dialect|facet|date|time|timestamp|year|"
+    r"(lang|language|script|country)(_?code)?|lang(uage)?s|dialect|facet|date|time|timestamp|ts|year|"
     r"(created|updated|crawled|retrieved)(_?at)?|file_?name|((src|source)_?)?file|(file_?)?path|page|part|split|set|"
     r"author|publisher|meta|metadata|"
     r"(n|num|number_of)?_?(tokens?|words?|chars|characters|bytes)(_?(count|len|length))?|length"

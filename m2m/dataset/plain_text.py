@@ -71,6 +71,12 @@ _KINDS: tuple[tuple[str, re.Pattern[str], float, str], ...] = (
         "write a row for each entry, or each verse on a line of its own, without the marks",
     ),
     (
+        "verses with their places before them",
+        re.compile(r"(?:[1-4] ?)?[^\W\d_]{2,20}\.?\s+\d{1,3}:\d{1,3}\s+\S.*"),
+        0.8,
+        'delete the places, or write text = "{text}" if the model shall write them, too',
+    ),
+    (
         "glossed sentences, with a translation in quotation marks after them",
         re.compile("['\u2018\u2019`][^'\u2018`]{4,}['\u2019]"),
         0.2,
@@ -131,6 +137,17 @@ def refuse_no_prose(path: Path, lines: Sequence[Line], answer: str = "completion
     if names := _speakers(texts):
         raise InputError(
             f"{path}:{lines[0][1]}: the lines are of {names[0]} and {names[1]} in turn, not texts",
+            f"write each two lines as prompt and {answer}",
+        )
+    marks = [text[-1:] in "?\u061f\u1367" for text in texts if text]
+    if (
+        len(marks) > _LEAST_BREAKS
+        and len(marks) % 2 == 0
+        and all(marks[::2])
+        and not any(marks[1::2])
+    ):
+        raise InputError(
+            f"{path}:{lines[0][1]}: questions and their answers are in turn, one a line",
             f"write each two lines as prompt and {answer}",
         )
     width = wrapped_at(lines)

@@ -199,10 +199,10 @@ SHAPES: tuple[Shape, ...] = (
     Shape(
         "SQuAD",
         {"question": "question", "passage": "context|passage|paragraph",
-         "answer": r"answers?(\.0)?\.text"},
+         "answer": r"answers?(\.0)?\.text|answer_text"},
         {"prompt": "{<passage>}\n\n{<question>}", "answer": "{<answer>}"},
-        about=ABOUT_TASK + r"|answers?(\.0)?\.\w+|is_impossible|plausible_answers\b.*|"
-        r"question_(lang|translated)|answer_pivot\b.*",
+        about=ABOUT_TASK + r"|answers?(\.0)?\.\w+|answer_(start|end)|is_impossible|"
+        r"plausible_answers\b.*|question_(lang|translated)|answer_pivot\b.*",
         several=True,
     ),
     Shape(
@@ -311,6 +311,12 @@ SHAPES: tuple[Shape, ...] = (
         {"source": "srcs", "target": "trgs"},
         {"prompt": "{<source>:lines}", "answer": "{<target>:lines}"},
         about=ABOUT_TASK + r"|[st]l|is_\w+|factuality",
+    ),
+    Shape(
+        "FLEURS",
+        {"text": "raw_transcription", "plain": "transcription", "audio": "file_name|path"},
+        {"text": "{<text>}"},
+        about=r"chars|num_samples|gender|audio.*|lang_(id|group_id)|language",
     ),
     Shape(
         "speech manifest",

@@ -31,7 +31,7 @@ _FIRST = " sw ha yo am zu ar fr en "  # of many languages, those that are offere
 # Names of columns that are never the question or the answer.
 _NEITHER = re.compile(
     r"([\w.]*[._])?(id|idx|index|ur[li]|path|hash|date|time|author|user|locale|split|set|subset|is_(?:train|dev|val|test)|(from|to)_name)\d*|qid\d||"
-    r"subreddit|_\w+|([\w.]*\.)?(pm_score|(up|down)?votes|(is_)?(selected|best|accepted))|"
+    r"subreddit|enumerator|interviewer|_\w+|([\w.]*\.)?(pm_score|(up|down)?votes|(is_)?(selected|best|accepted))|"
     r"(.*\.)?+(?>(?:\w*?_)??(?:reject|distract|incorrect|wrong|reasoning|rationale|subject))\w*|"
     r"([\w.]*\.)?(_?oid|role)|"
     r"annotations\.[\w.]*(?<!\.choices)(?<!\.text)(?<!\.rating)|(spans|entities)\..*"
@@ -51,7 +51,8 @@ _FORM = re.compile(r"timestamp|email address|(row_?)?id|uuid|url")  # names, and
 _ASKED_ON = re.compile("timestamp|horodat(eur|age)|carimbo de data/hora")  # of a Google form
 # Values that programs write, and notes on the source: dates, addresses, files, ids, licences.
 _WRITTEN = re.compile(
-    r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}(?!\d).*|\S+@\S+\.\w+|https?://\S+|[\da-f-]{16,}|"
+    r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}(?!\d).*|\S+@\S+\.\w+|https?://\S+|(?:uuid:)?[\da-f-]{16,}|"
+    r"[A-Z][a-z]{2} \d{1,2}, \d{4}\b.*|"
     r"\S+\.(wav|mp3|ogg|flac|jpe?g|png|txt|csv|json)|CC[- ](BY|0).*|.*Attribution: .*",
     re.IGNORECASE,
 )

@@ -167,6 +167,13 @@ READ: dict[str, tuple[list[Fields], tuple[str, str]]] = {
     "NaijaRC": (rows(story=S, question=E, options_A=["a"] * 4, options_B=["b"] * 4,
                      options_C=["c"] * 4, options_D=["d"] * 4, Answer=["A", "B", "C", "D"]),
                 (f"{S[0]}\n\n{E[0]}", "a")),
+    "FLEURS transcripts": (
+        rows(id=N, num_samples=[9, 8, 7, 6], path=[f"{i}.wav" for i in N],
+             transcription=[s.lower()[:-1] for s in S], raw_transcription=S, gender=[0, 1] * 2,
+             lang_id=[88] * 4, language=["Swahili"] * 4), ("", S[0])),
+    "SQuAD in columns": (rows(context=E, question=S, answer_text=["x", "y"] * 2, answer_start=N),
+                         (f"{E[0]}\n\n{S[0]}", "x")),
+    "user and bot": (rows(user=S, bot=E, ts=[f"17000{i}" for i in N]), (S[0], E[0])),
     "Autshumato": (rows(zu=S, en=E, src_file=["gov.za"] * 4), (S[0], E[0])),
     "Gemini with a system message": (
         [{"systemInstruction": {"parts": [{"text": "Jibu."}]}, "contents": [
@@ -230,6 +237,10 @@ ASKED: dict[str, tuple[list[Fields], str]] = {
              document_title=E, language=["swahili"] * 4,
              annotations=[{"minimal_answers_start_byte": [5]}] * 4, document_plaintext=E),
         "use the file of TyDi QA's secondary task"),
+    "an ODK form": (
+        rows(SubmissionDate=[f"Jan {i}, 2024 10:00:00 AM" for i in N], enumerator=TONES,
+             sentensi=S, tafsiri=E, KEY=[f"uuid:{i}0c4f2a1-77aa-4bcd-9e21-0a1b2c3d4e5" for i in N]),
+        'prompt = "{tafsiri}"\n    completion = "{sentensi}"'),
     "Wikipedia": (rows(id=N, url=["u"] * 4, title=E, text=S), 'text = "{text}"'),
     "three languages": (rows(eng_Latn=E, hau_Latn=S, swh_Latn=S),
                         'completion = "{hau_Latn}"'),

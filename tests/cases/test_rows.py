@@ -426,6 +426,8 @@ ROW = '{"prompt": "kitabu", "completion": "book"}\n'
         ("a.csv", "<!DOCTYPE html>\n<html></html>", "web page"),
         ("a.jsonl", "{'prompt': 'kitabu', 'completion': nan}\n", "Python, not JSON"),
         ("a.txt", "Mama alipika.\nmama a-li-pik-a\n'The mother cooked.'\n" * 2, "glossed"),
+        ("a.txt", "MAT 1:1 Hapo mwanzo.\n1 Kor. 1:2 Neema iwe.\nMAT 1:3 Amina.\n", "verses"),
+        ("a.txt", "Jina?\nAsha.\n\nMji?\nNairobi.\n\nLini?\nJana.\n", "answers are in turn"),
         ("a.sql", "INSERT INTO t VALUES ('a', 'b');\n", "copy of a database"),
         ("a.TextGrid", "xmin = 0\n", "Praat"),
         ("a.txt", "\\lx kitabu\n\\ps n\n\\ge book\n\\lx mti\n", "marks with texts"),
