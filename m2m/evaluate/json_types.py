@@ -49,17 +49,11 @@ def nulled(rows: Rows, *, one_value: bool) -> Rows:
         rows: as JSON has them.
         one_value: whether they are the items of an array, not lines.
     """
-    if not any(map(_has_nan, rows)):
+    made = [_nulled(row) for row in rows]
+    if made == rows:  # NaN is not None
         return rows
     columns = [[row[name] for row in rows if name in row] for name in rows[0]]
-    return [_nulled(row) for row in rows] if one_value or any(map(_is_mixed, columns)) else rows
-
-
-def _has_nan(value: Any) -> bool:
-    if isinstance(value, float):
-        return math.isnan(value)
-    inside = value.values() if isinstance(value, dict) else value
-    return isinstance(value, dict | list) and any(map(_has_nan, inside))
+    return made if one_value or any(map(_is_mixed, columns)) else rows
 
 
 def _nulled(value: Any) -> Any:

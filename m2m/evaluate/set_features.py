@@ -8,7 +8,7 @@ datasets/table.py). A type that is not known here leaves values as they are.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from m2m.evaluate.task_files import TaskFiles
 from m2m.formats.yaml import front_matter, parse_yaml
 
 Features = Mapping[str, Mapping[str, Any]]
+_FLOATS = ("float16", "float32", "float64")
 
 
 def features_of(reader: TaskFiles, folder: Path, config: str) -> Features:
@@ -55,14 +56,7 @@ def cast(rows: Sequence[dict[str, Any]], features: Features, name: str) -> list[
     Raises:
         InputError: a text is none of the class labels; names the column.
     """
-    casts = {column: _cast_of(feature, f"{name}: {column}") for column, feature in features.items()}
-    return [
-        {
-            column: casts[column](value) if column in casts else value
-            for column, value in row.items()
-        }
-        for row in rows
-    ]
+    return [_object(row, features, name) for row in rows] if features else [*rows]
 
 
 def _named(listed: Any) -> Features:
@@ -72,75 +66,54 @@ def _named(listed: Any) -> Features:
     }
 
 
-def _cast_of(feature: Any, where: str) -> Callable[[Any], Any]:
-    """Return the function that casts the values of a feature."""
-    feature = {"dtype": feature} if isinstance(feature, str) else feature
-    if not isinstance(feature, Mapping):
-        return _same
-    dtype = feature.get("dtype")
+def _object(value: Mapping[str, Any], features: Mapping[str, Any], where: str) -> dict[str, Any]:
+    return {
+        key: _value(item, features[key], f"{where}: {key}") if key in features else item
+        for key, item in value.items()
+    }
+
+
+def _value(value: Any, feature: Any, where: str) -> Any:
+    """Return a value with the type of its feature."""
+    feature = feature if isinstance(feature, Mapping) else {"dtype": feature}
+    dtype, inner = feature.get("dtype"), feature.get("sequence", feature.get("list"))
     labels = (dtype if isinstance(dtype, Mapping) else feature).get("class_label")
     if isinstance(labels, Mapping):
         names = labels.get("names")
-        return _label([*(names.values() if isinstance(names, Mapping) else names or ())], where)
-    inner = feature.get("sequence", feature.get("list"))
-    if isinstance(inner, list):  # an object of lists
-        parts = {key: {"list": part} for key, part in _named(inner).items()}
-        return _object({key: _cast_of(part, where) for key, part in parts.items()})
-    if inner is not None:
-        one = _cast_of(inner, where)
-        return lambda value: [*map(one, value)] if isinstance(value, list) else value
-    if isinstance(feature.get("struct"), list):
-        fields = _named(feature["struct"])
-        return _object({key: _cast_of(part, where) for key, part in fields.items()})
-    return _plain(str(dtype))
+        return _place(
+            value, [*(names.values() if isinstance(names, Mapping) else names or ())], where
+        )
+    if isinstance(value, list) and inner is not None:
+        return [_value(item, inner, where) for item in value]
+    if isinstance(value, dict):  # a sequence of objects is an object of lists
+        fields = _named(inner or feature.get("struct"))
+        return _object(value, {k: {"list": f} if inner else f for k, f in fields.items()}, where)
+    return _plain(value, str(dtype))
 
 
-def _same(value: Any) -> Any:
-    return value
+def _place(value: Any, names: Sequence[Any], where: str) -> Any:
+    """Return the number of a class label."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if not isinstance(value, str) or value in names:
+        return names.index(value) if isinstance(value, str) else value
+    if value.isascii() and value.isdigit() and int(value) < len(names):
+        return int(value)
+    shown = ", ".join(map(str, names))
+    raise InputError(
+        f"{where} has {value!r:.60}, and the card has the labels {shown:.200}",
+        "correct the data, or take `dataset_info` out of README.md",
+    )
 
 
-def _object(casts: Mapping[str, Callable[[Any], Any]]) -> Callable[[Any], Any]:
-    def cast_object(value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        return {key: casts.get(key, _same)(item) for key, item in value.items()}
-
-    return cast_object
-
-
-def _label(names: Sequence[Any], where: str) -> Callable[[Any], Any]:
-    places = {str(name): place for place, name in enumerate(names)}
-
-    def number(value: Any) -> Any:
-        if isinstance(value, str):
-            place = int(value) if value.isascii() and value.isdigit() else -1
-            if value not in places and not 0 <= place < len(places):
-                raise InputError(
-                    f"{where} has {value!r:.60}, and the card has the labels "
-                    f"{', '.join(places):.200}",
-                    "correct the data, or take `dataset_info` out of README.md",
-                )
-            return places.get(value, place)
-        return int(value) if isinstance(value, float) and value.is_integer() else value
-
-    return number
-
-
-def _plain(dtype: str) -> Callable[[Any], Any]:
-    """Return the function that casts numbers, and makes texts of them as Arrow does."""
+def _plain(value: Any, dtype: str) -> Any:
+    """Return a number with its type, or its text as Arrow writes it."""
+    if not isinstance(value, int | float):
+        return value
     if dtype in ("string", "large_string"):
-        return lambda value: value if value is None or isinstance(value, str) else _text(value)
-    if re.fullmatch(r"u?int(8|16|32|64)", dtype):
-        return lambda v: int(v) if isinstance(v, float) and v.is_integer() else v
-    if re.fullmatch(r"float(16|32|64)", dtype):
-        kind = np.dtype(dtype).type
-        return lambda v: float(kind(v)) if isinstance(v, int | float) else v
-    return _same
-
-
-def _text(value: Any) -> Any:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
+        if isinstance(value, bool):
+            return str(value).lower()
         return repr(value).removesuffix(".0").replace("e-0", "e-")
-    return str(value) if isinstance(value, int) else value
+    if dtype.startswith(("int", "uint")) and isinstance(value, float) and value.is_integer():
+        return int(value)
+    return float(np.dtype(dtype).type(value)) if dtype in _FLOATS else value
