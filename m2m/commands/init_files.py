@@ -202,10 +202,14 @@ def _aims(
     names = unlike(_aim(files[0]) for files in targets)
     for number, (dev, name) in enumerate(zip(targets, names, strict=True)):
         objectives.append({"name": name, "dev": dev})
-        near = tuple(file.with_name(file.name.replace("dev", "test", 1)) for file in dev)
+        tests_near = (  # FLORES calls its test part devtest
+            tuple(file.with_name(file.name.replace("dev", word, 1)) for file in dev)
+            for word in ("test", "devtest")
+        )
+        near = next((n for n in tests_near if n != dev and all(map(Path.is_file, n))), None)
         if number < len(tests):
             objectives[-1]["test"] = tests[number]
-        elif near != dev and all(file.is_file() for file in near):
+        elif near:
             objectives[-1]["test"] = near
             listed = ", ".join(map(str, near))
             notes.append(f"using {listed} as test questions for {name}")

@@ -9,7 +9,7 @@ from m2m.dataset.columns import is_side
 from m2m.dataset.mapping import RowMapping
 from m2m.dataset.row_source import open_source, part_names
 from m2m.dataset.templates import names_in
-from m2m.errors import M2MError
+from m2m.errors import InputError, M2MError
 from m2m.opening import ROWS, read_once
 
 _LONGEST_PART = 8  # letters of a language in a file's name: "swh_Latn"
@@ -43,16 +43,28 @@ def _are_aligned(one: Path, other: Path) -> bool:
     named = names != ["0", "1"] and max(map(len, names)) <= _LONGEST_PART
     if not (named and one.parent == other.parent):
         return False
-    try:  # alone, m2m does not read a file that ends with a language
-        if one.stem != other.stem and any(
-            open_source([path]).kind != "text" for path in (one, other)
-        ):
+    try:
+        if one.stem != other.stem and not all(map(_has_texts, (one, other))):
             return False
         if not all(map(is_side, names)):
             open_source([one, other])
     except M2MError:
         return False
     return read_once(one, ROWS).sha256 != read_once(other, ROWS).sha256
+
+
+def _has_texts(path: Path) -> bool:
+    """Return whether a file is text; alone, m2m reads none such as train.sw or swh_Latn.dev.
+
+    Raises:
+        M2MError: it cannot be read.
+    """
+    try:
+        return open_source([path]).kind == "text"
+    except InputError as error:
+        if "does not know the ending" in error.message:
+            return True
+        raise
 
 
 def aligned_mapping(files: Sequence[Path]) -> RowMapping:

@@ -27,7 +27,8 @@ def class_names(path: Path, column: str) -> tuple[dict[str, str], str]:
     Returns:
         The words, and why there are none although a file has some; or "".
     """
-    for folder in [*path.absolute().parents][: _ABOVE + 1]:
+    path = path.absolute() / "data" if path.is_dir() else path.absolute()  # of a folder: in it
+    for folder in [*path.parents][: _ABOVE + 1]:
         for name in (*_INFO, "README.md"):
             value = _read(folder / name)
             names = [
@@ -37,7 +38,7 @@ def class_names(path: Path, column: str) -> tuple[dict[str, str], str]:
             ]
             if not names:
                 continue
-            place = path.absolute().relative_to(folder).as_posix()
+            place = path.relative_to(folder).as_posix()
             names = _meant(names, value, place)
             if len({words for _, words in names}) == 1:
                 return {str(number): word for number, word in enumerate(names[0][1])}, ""

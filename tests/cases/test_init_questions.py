@@ -172,9 +172,10 @@ def test_preview_reads_folders(folder: Path) -> None:
 
 
 def test_a_lone_file_of_two_gets_the_line_with_both(folder: Path) -> None:
-    for name in ("p.en", "p.sw", "q_en.txt", "q_sw.txt"):
+    flores, ntrex = ("eng_Latn.dev", "swh_Latn.dev"), ("n-ref.swa.txt", "n-src.eng.txt")
+    for name in ("p.en", "p.sw", "q_en.txt", "q_sw.txt", *flores, *ntrex):
         (folder / name).write_text(f"one {name}\ntwo\n", encoding="utf-8")
-    for one, other in (("p.en", "p.sw"), ("p.sw", "p.en"), ("q_en.txt", "q_sw.txt")):
+    for one, other in (("p.en", "p.sw"), ("p.sw", "p.en"), ("q_en.txt", "q_sw.txt"), flores, ntrex):
         _, _, (line,) = init(one)
         recipe = typed(line)
         first, second = sorted([one, other])
@@ -185,7 +186,8 @@ def test_a_lone_file_of_two_gets_the_line_with_both(folder: Path) -> None:
 
 
 def test_aligned_targets_and_their_test_files_are_grouped(folder: Path) -> None:
-    for name in ("dev.en", "dev.sw", "test.en", "test.sw"):
+    for name in ("dev.en", "dev.sw", "test.en", "test.sw", "eng_Latn.dev", "swh_Latn.dev",
+                 "eng_Latn.devtest", "swh_Latn.devtest"):  # fmt: skip
         texts = [f"{name} {n}" for n in range(4)]
         (folder / name).write_text("\n".join(texts), encoding="utf-8")
     write_jsonl(folder / "c.jsonl", [{"prompt": "q", "completion": "a"}])
@@ -196,6 +198,10 @@ def test_aligned_targets_and_their_test_files_are_grouped(folder: Path) -> None:
     (target,) = recipe.targets
     assert [path.name for path in target.files("dev")] == ["dev.en", "dev.sw"]
     assert [path.name for path in target.files("test")] == ["test.en", "test.sw"]
+    more = ["--target", "eng_Latn.dev", "--target", "swh_Latn.dev", "--out", "flores.toml"]
+    assert CliRunner().invoke(cli, [*line, *more]).exit_code == 0
+    (flores,) = load_recipe(Path("flores.toml")).targets
+    assert [path.name for path in flores.files("test")] == ["eng_Latn.devtest", "swh_Latn.devtest"]
     inputs = read_inputs(recipe)
     (task,) = inputs.dev.values()
     assert [(e.prompt, e.answer) for e in task.examples][1] == ("dev.en 1", "dev.sw 1")

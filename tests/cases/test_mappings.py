@@ -318,6 +318,7 @@ dataset_info:
     info = {"default": {"features": {"label": {"names": ["no", "yes"], "_type": "ClassLabel"}}}}
     (tmp_path / "README.md").write_text(card, encoding="utf-8")
     assert dataset_entry((path,)).mapping.labels == (("0", "hasi"), ("1", "chanya"))
+    assert dataset_entry((tmp_path,)).mapping.labels == (("0", "hasi"), ("1", "chanya"))
     (tmp_path / "dataset_infos.json").write_text(json.dumps(info), encoding="utf-8")
     assert dataset_entry((path,)).mapping.labels == (("0", "no"), ("1", "yes"))
 
