@@ -317,7 +317,7 @@ def test_a_folder_with_dev_and_test_has_its_target(folder: Path) -> None:
         rows = [{"prompt": f"{name} {word}", "completion": word} for word in WORDS]
         write_jsonl(folder / "lab" / f"{name}.jsonl", rows)
     for name in ("dev", "test"):
-        rows = [{"prompt": f"{name} {word}", "answer": word} for word in WORDS]
+        rows = [{"prompt": f"{name} z{word}", "answer": f"z{word}"} for word in WORDS]
         write_jsonl(folder / "lab" / f"{name}.jsonl", rows)
     assert init("lab", "--rows", "0")[0] == 0
     recipe = load_recipe(Path("recipe.toml"))
