@@ -68,6 +68,8 @@ def rope_scaling(rope: Mapping[str, Any], family: Family, problems: Problems) ->
         )
     if kind == "yarn":
         plain = {"mscale": 1.0, "mscale_all_dim": 1.0} if family.plain_yarn else {}
+        if not rope.get("mscale") or not rope.get("mscale_all_dim"):  # one alone changes nothing
+            rope = {key: value for key, value in rope.items() if not key.startswith("mscale")}
         for key, usual in (_YARN | plain).items():
             usual = _yarn_factor(rope) if key == "attention_factor" else usual
             if (value := rope.get(key)) is not None and value != usual:

@@ -28,6 +28,6 @@ FAMILY = Family(
         "rope_scaling": lambda values: _ROPE,
         "tie_word_embeddings": False,
     },
-    stated=lambda values: {"tie_word_embeddings": False},
+    stated=lambda values: {"tie_word_embeddings": False, "post_norm": False, "qk_norm": True},
     pico={"tie_word_embeddings": False},
 )

@@ -36,5 +36,17 @@ FAMILY = Family(
         "intermediate_size": of_width(4),
     },
     stated=lambda values: {"apply_residual_connection_post_layernorm": False},
+    idle=frozenset(
+        [
+            "attention_softmax_in_fp32",
+            "bias_dropout_fusion",
+            "masked_softmax_fusion",
+            "offset_alibi",
+            "skip_bias_add",
+            "skip_bias_add_qkv",
+            "slow_but_exact",
+            "n_inner",
+        ]
+    ),
     pico={"num_kv_heads": 4, "intermediate_size": 256},
 )

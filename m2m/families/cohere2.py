@@ -27,7 +27,22 @@ FAMILY = Family(
         "sliding_window": 4096,
         "tie_word_embeddings": True,
     },
-    stated=lambda values: {"use_qk_norm": False, "tie_word_embeddings": True},
+    stated=lambda values: {
+        "use_qk_norm": False,
+        "tie_word_embeddings": True,
+        "use_gated_activation": True,
+        "use_parallel_block": True,
+        "position_embedding_type": "rope_gptj",
+        "rotary_pct": 1.0,
+    },
+    idle=frozenset(  # layer_types says what the first two do
+        [
+            "layer_switch",
+            "order_of_interleaved_layers",
+            "use_embedding_sharing",
+            "use_parallel_embedding",
+        ]
+    ),
     pico={
         "sliding_window": 6,
         "num_layers": 5,

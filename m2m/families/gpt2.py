@@ -4,11 +4,12 @@ from m2m.families.family import FUSED, GPT_TRAITS, Family, Stored, of_width
 
 FAMILY = Family(
     "gpt2",
-    "GPT-2",
+    "GPT-2, Goldfish",
     ("gpt2",),
     "GPT2LMHeadModel",
     activation="activation_function",
-    activations=("gelu_new", "gelu_pytorch_tanh"),
+    activations=("gelu_new", "gelu", "gelu_pytorch_tanh"),  # Goldfish: "gelu"
+    turns_to_tanh=True,
     json={
         "hidden_size": ("n_embd",),
         "intermediate_size": ("n_inner",),
@@ -43,5 +44,6 @@ FAMILY = Family(
         "scale_attn_by_inverse_layer_idx": False,
         "add_cross_attention": False,
     },
+    idle=frozenset({"prefix", "reorder_and_upcast_attn"}),
     pico={"num_kv_heads": 4},
 )

@@ -17,6 +17,7 @@ _DENSE_4 = Spelling(
     needed={
         "num_local_experts": (0,),
         "position_embedding_type": ("rope",),
+        "normalization_function": (None, "rmsnorm"),
         "layer_types": ("attention", "full_attention"),
     },
     tensors={
@@ -45,6 +46,7 @@ FAMILY = Family(
         "deepstack_mapping": (),  # Granite 4 Vision
         "expert_shared_feed_forward_length": (0,),
     },
+    idle=frozenset({"init_method"}),
     pico={
         "embedding_scale": 12.0,
         "residual_scale": 0.22,

@@ -16,5 +16,12 @@ FAMILY = Family(
     },
     traits={"qk_norm": True, "turns_before_norm": True},
     neutral={"rope.scaling.alpha": (0,), "rope.dimension_sections": ()},
+    stated=lambda values: {
+        "use_qk_norm": True,
+        "use_cla": False,
+        "norm_type": "rms",
+        "num_experts": 1,
+    },
+    idle=frozenset({"attention_head_dim", "cla_share_factor", "org_vocab_size", "pad_id"}),
     pico={"head_dim": 32},
 )

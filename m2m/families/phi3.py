@@ -19,5 +19,7 @@ FAMILY = Family(
     tensors=LAYER | {own: Stored(_GGUF[joined]) for own, joined in _JOINED.items()},
     hf={own: Stored(joined) for own, joined in _JOINED.items()},
     defaults={"rms_norm_eps": 1e-5},  # Phi3Config
+    stated=lambda values: {"lm_head_bias": False},
+    idle=frozenset({"full_attn_mod", "interpolate_factor"}),
     pico={"sliding_window": 8},
 )
