@@ -81,7 +81,8 @@ class HoursLeft(TimeLeft):
         return max(0.0, self._hours * 3600 - (time.monotonic() - self._began))
 
     def __str__(self) -> str:
-        return f"{duration(self.left)} of {self._hours:g} hours left for all"
+        rest = f"{duration(self.left)} of {self._hours:g} hours left for all"
+        return rest if self.left else f"the {self._hours:g} hours are over"
 
 
 def expect(work: Run, progress: TerminalProgress, command: str) -> None:

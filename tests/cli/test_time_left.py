@@ -61,7 +61,7 @@ def test_with_hours_it_is_their_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     now[0] += 300
     assert str(left) == "25 min 00 s of 0.5 hours left for all"
     now[0] += 9000
-    assert left.left == 0
+    assert (left.left, str(left)) == (0, "the 0.5 hours are over")
 
 
 @pytest.mark.parametrize(
