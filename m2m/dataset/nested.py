@@ -66,9 +66,8 @@ def unnested(path: Path, records: Sequence[Record]) -> tuple[Sequence[Record], t
         note = f"{are(gone, 'entry', 'entries')} left out: no examples of an intent"
         return [Record(row, n) for n, row in enumerate(rows, 1)], (note,) * bool(gone)
     if records and all(_is_tree(record.fields) for record in records):  # OASST's trees
-        records = [
-            turn for r in records for turn in _turns(parsed(r.fields["prompt"]), None, r.line)
-        ]
+        every = [turn for r in records for turn in _turns(parsed(r.fields["prompt"]), None)]
+        records = [Record(turn, number) for number, turn in enumerate(every, 1)]
     if records and all(record.fields.keys() >= _TURN for record in records):
         kept = _without_deleted(records)
         gone = len(records) - len(kept)
@@ -119,13 +118,13 @@ def _is_tree(fields: Mapping[str, Any]) -> bool:
     return isinstance(first, Mapping) and {"message_id", "replies", "text", "role"} <= first.keys()
 
 
-def _turns(turn: Mapping[str, Any], parent: Any, line: int) -> Iterator[Record]:
+def _turns(turn: Mapping[str, Any], parent: Any) -> Iterator[dict[str, Any]]:
     """Yield the turns of a tree, each with the id of the one that it answers."""
     below = [(turn, parent)]
     while below:
         turn, parent = below.pop()
         own = {key: value for key, value in turn.items() if key != "replies"}
-        yield Record({**own, "parent_id": parent}, line)
+        yield {**own, "parent_id": parent}
         replies = turn.get("replies")
         listed = replies if isinstance(replies, list) else []
         below += [(r, turn["message_id"]) for r in reversed(listed) if _is_tree({"prompt": r})]
@@ -188,7 +187,7 @@ def _conversations(path: Path, records: Sequence[Record]) -> Iterator[Record]:
             trained |= {key} if _role(turn) == "assistant" else set()
             messages.append({"role": turn.fields["role"], "content": turn.fields["text"], **old})
         if any(m.get("weight") != 0 for m in messages if SPEAKERS.get(m["role"]) == "assistant"):
-            yield Record({"messages": messages}, line[0].line)
+            yield Record({"messages": messages}, line[-1].line)  # the first has several answers
 
 
 def _role(turn: Record) -> str:

@@ -403,6 +403,21 @@ def test_intents_of_small_chatbots_become_a_row_for_each_example(tmp_path: Path)
     assert "the first is trained on" in " ".join(entry.notes)
 
 
+@pytest.mark.parametrize("nested", [True, False], ids=["trees", "turns"])
+def test_two_answers_of_one_question_have_their_own_lines(tmp_path: Path, nested: bool) -> None:
+    """`m2m data clean` drops rows by their lines."""
+    roots = [{"message_id": f"q{i}", "role": "prompter", "text": S[i]} for i in range(4)]
+    said = [{"message_id": f"{k}{i}", "role": "assistant", "text": f"{E[i]} {k}"}
+            for i in range(4) for k in "ab"]  # fmt: skip
+    replies = [{**turn, "replies": []} for turn in said]
+    trees = [{"prompt": {**root, "replies": replies[2 * i : 2 * i + 2]}}
+             for i, root in enumerate(roots)]  # fmt: skip
+    turns = [{**root, "parent_id": None} for root in roots]
+    turns += [{**turn, "parent_id": f"q{turn['message_id'][1:]}"} for turn in said]
+    entry = dataset_entry((written(tmp_path / "a.jsonl", trees if nested else turns, "jsonl"),))
+    assert len({row.line for row in entry.rows}) == len(entry.rows) == 8
+
+
 def test_words_in_a_column_called_data_are_no_conversation(tmp_path: Path) -> None:
     made = [{"id": i, "data": s.split()[:2]} for i, s in enumerate(S)]
     with pytest.raises(InputError, match="does not know the columns"):
