@@ -46,8 +46,9 @@ def test_the_answer_comes_first_and_ties_are_called_ties() -> None:
                 "More.",
                 "aa helps (worth +0.100, 95 % range 0.050 to 0.140); how often its rows were "
                 "seen is not known, so it cannot be said whether it needs rows or steps.",
-                "What a hundred more rows would bring was not measured: for that, an expert of "
-                "half of the rows has to be trained and compared.",
+                "What a hundred more rows would bring was not measured. To see it, add a file "
+                "with half of the rows of aa as one more dataset, and run again: the ranking "
+                "shows the scores of half and of all, each with its 95 % range.",
                 "About 50 different dev questions would separate aa from aa + bb in the search.",
             ],
         ),
