@@ -68,7 +68,7 @@ def load_harness(
             "leave one of them out",
         )
     if (config.shots or 0) < 0:
-        raise InputError(f"{path}: num_fewshot is {config.shots}, expected 0 or more")
+        raise InputError(f"{path}: num_fewshot is {config.shots}, below 0", "write 0")
     config = replace(config, shots=config.shots or shots)
     functions = TaskFunctions(files)
     task = _Loader(config, TaskDocs(config, TaskData(files, config.keys, roots), functions), part)

@@ -311,6 +311,7 @@ def _generation(
             "answers are greedy: leave it out",
         )
     if type(longest) is not int or longest < 1:
-        raise InputError(f"{path}: max_gen_toks is {longest!r:.40}, expected a number from 1")
+        words = f"{path}: max_gen_toks is {longest!r:.40}, expected a number from 1"
+        raise InputError(words, "write a whole number without quotes in a child file")
     ends = names([] if until is None else until, "until", path)
     return tuple(end for end in ends if end), longest, notes

@@ -202,7 +202,8 @@ class TaskData:
             header = [*map(str, range(len(cells[0][0])))]
         body = cells if no_header or (given and "header" not in options) else cells[1:]
         if wrong := next((line for row, line in body if len(row) > len(header)), None):
-            raise InputError(f"{file}:{wrong}: more cells than the {len(header)} columns")
+            words = f"{file}:{wrong}: more cells than the {len(header)} columns"
+            raise InputError(words, "put texts with the separator in quotes, and name all columns")
         columns = [[row[i] if i < len(row) else "" for row, _ in body] for i in range(len(header))]
         made = [typed(column) for column in columns]
         rows = [dict(zip(header, values, strict=True)) for values in zip(*made, strict=True)]

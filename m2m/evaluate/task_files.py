@@ -91,11 +91,15 @@ class TaskFiles:
             InputError: they are too many, or one is named twice.
         """
         if len(paths) > _DATA_FILES:
-            raise InputError(f"{self.path}: a split has {len(paths)} files, at most {_DATA_FILES}")
+            raise InputError(
+                f"{self.path}: a split has {len(paths)} files, at most {_DATA_FILES}", "join them"
+            )
         places = [self._place(path) for path in paths]
         for number, place in enumerate(places):
             if place in places[:number]:
-                raise InputError(f"{self.path}: data_files names {paths[number]} twice")
+                raise InputError(
+                    f"{self.path}: data_files names {paths[number]} twice", "name it once"
+                )
 
     def _place(self, path: Path) -> Path:
         refuse_outside(path, self.path.parent, self.roots)
@@ -113,11 +117,11 @@ class TaskFiles:
         self.sha256 = self.sha256 or file.sha256
         config = parse_yaml(file.text, str(path))
         if not isinstance(config, dict):
-            raise InputError(f"{path}: expected keys and values of a task of lm-evaluation-harness")
+            raise InputError(f"{path}: expected keys and values", "write a task of lm-eval")
         included = names(config.pop("include", None) or [], "include", path)
         self._included += len(included)
         if self._included > _INCLUDES:
-            raise InputError(f"{self.path}: files are included more than {_INCLUDES} times")
+            raise InputError(f"{self.path}: more than {_INCLUDES} includes", "join files")
         merged: dict[str, Any] = {}
         for name in included:
             merged |= self._config(path.parent / name)
@@ -135,5 +139,7 @@ def names(value: Any, key: str, path: Path) -> list[str]:
     """
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise InputError(f"{path}: {key} is {value!r:.60}, expected a text or a list of texts")
+        raise InputError(
+            f"{path}: {key} is {value!r:.60}, expected a text or a list of texts", "correct it"
+        )
     return texts

@@ -270,7 +270,7 @@ def _of_split(path: Path, folder: Path, given: Any, split: str) -> list[str]:
         name, paths = (item.get("split"), item.get("path")) if is_pair else ("train", item)
         for text in paths if isinstance(paths, list) else [paths]:
             if not isinstance(text, str):
-                raise InputError(f"{folder / 'README.md'}: data_files has {item!r:.60}")
+                raise InputError(f"{folder}/README.md: data_files has {item!r:.60}", "correct it")
             splits.setdefault(str(name), []).append(text)
     if split not in splits:
         raise InputError(
