@@ -132,6 +132,25 @@ XLIFF2 = """<?xml version="1.0"?><xliff version="2.0" srcLang="en" trgLang="sw">
 <target>house</target></segment></unit></file></xliff>"""
 
 
+@pytest.mark.parametrize(
+    ("opens", "closes"),
+    [
+        ('<trans-unit id="1" translate="no">', "</trans-unit>"),
+        ('<group translate="no"><trans-unit id="1">', "</trans-unit></group>"),
+        ('<unit id="1" translate="no"><segment>', "</segment></unit>"),
+    ],
+)
+def test_what_nobody_shall_translate_is_left_out(tmp_path: Path, opens: str, closes: str) -> None:
+    name = "<source>GPS</source><target>GPS</target>"
+    own = (
+        '<trans-unit id="2" translate="yes"><source>dog</source><target>mbwa</target></trans-unit>'
+    )
+    inside = closes.replace("</group>", f"{own}</group>")
+    text = f'<xliff version="1.2"><file>{own}{opens}{name}{inside}</file></xliff>'
+    assert {*pairs(tmp_path / "a.xlf", text)} == {("dog", "mbwa")}
+    assert rows_text(tmp_path / "a.xlf").notes == ('1 entry is left out: translate="no"',)
+
+
 @pytest.mark.parametrize("text", [XLIFF, XLIFF2], ids=["1.2", "2.0"])
 @pytest.mark.parametrize("name", ["a.xlf", "a.xliff", "a.xml"])
 def test_xliff_files_give_the_segments_that_are_translated(
