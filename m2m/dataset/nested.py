@@ -60,9 +60,9 @@ def unnested(path: Path, records: Sequence[Record]) -> tuple[Sequence[Record], t
         )
         return [Record(row, number) for number, row in enumerate(rows, 1)], (note,)
     if records and any(_has_examples(record.fields) for record in records):
-        every = [_examples(record) for record in records]
-        rows = [row for found in every for row in found]
-        gone = sum(not found for found in every)
+        examples = [_examples(record) for record in records]
+        rows = [row for found in examples for row in found]
+        gone = sum(not found for found in examples)
         note = f"{are(gone, 'entry', 'entries')} left out: no examples of an intent"
         return [Record(row, n) for n, row in enumerate(rows, 1)], (note,) * bool(gone)
     if records and all(_is_tree(record.fields) for record in records):  # OASST's trees

@@ -59,6 +59,16 @@ class Halved:
     spoiled: Sequence[Spoiled] = ()
 
 
+def seconds_to(steps: int, stops: Sequence[Stop]) -> float:
+    """Return how long a training takes from its last stop to that many steps.
+
+    A step takes as long as one of the stretch before, scoring included. Stretches differ in length:
+    a rung has twice the steps of the next check, and a very short one an eighth of them.
+    """
+    before = stops[-2].steps if len(stops) > 1 else 0
+    return stops[-1].seconds * (steps - stops[-1].steps) / (stops[-1].steps - before)
+
+
 class Halving:
     """Trains the contenders of a run.
 
@@ -135,7 +145,7 @@ class Halving:
             steps.index(halved.best.steps),
             self._most(stops[-1]),
         )
-        last = stops[-1].seconds / (steps[-1] - steps[-2]) if len(steps) > 1 else 0.0
+        last = seconds_to(steps[-1] + 1, stops) if len(steps) > 1 else 0.0
         return Courses(
             metric_name(self._inputs.objectives),
             courses,
@@ -227,9 +237,7 @@ class Halving:
         ended = ladder.ended(winner) if self._deadlines is None else None
         while not (end := self._end(stops, len(rungs), ended, cap)):
             self._reopen(winner)
-            every = self._inputs.recipe.train.checkpoint_every
-            after = next_check(self._first, every, stops[-1].steps)
-            stops += ladder.climb([winner], after, watch=True)
+            stops += ladder.climb([winner], self._next(stops[-1].steps), watch=True)
             self._watch(winner, stops)
             best = stops[self._checks(stops).best].steps
             for stop in stops[:-1]:
@@ -277,7 +285,12 @@ class Halving:
             return PASSES
         if self._deadlines is None:
             return CAP if steps >= cap else ""
-        return TIME if time.monotonic() + stops[-1].seconds > self._deadlines.last else ""
+        ends = time.monotonic() + seconds_to(self._next(steps), stops)
+        return TIME if ends > self._deadlines.last else ""
+
+    def _next(self, steps: int) -> int:
+        """Return the steps of the last training's next check."""
+        return next_check(self._first, self._inputs.recipe.train.checkpoint_every, steps)
 
     def _tell(self, stops: Sequence[Stop], rungs: int) -> None:
         checks, board = self._checks(stops, rungs), self._board(stops)

@@ -54,7 +54,7 @@ def test_everything_that_a_target_says_about_asking_is_an_option(reached: Any) -
     assert (
         set(ASKING)
         == {*OTHER, "labels", "where"}
-        == named - {"name", "dev", "test", "weight", "like", "data_root"}
+        == named - {"name", "dev", "test", "test_where", "weight", "like", "data_root"}
     )
     for name, value in OTHER.items():
         values = value if isinstance(value, tuple) else (value,)

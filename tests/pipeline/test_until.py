@@ -12,11 +12,13 @@ import pytest
 from m2m.adapter import load_adapter
 from m2m.errors import Interrupted
 from m2m.mix.mixture import Mixture
+from m2m.mix.trial import Trial
 from m2m.pipeline import ladder
 from m2m.pipeline.experts import Tuning
 from m2m.pipeline.finetunes import mixed_corpus
-from m2m.pipeline.halving import Deadlines
+from m2m.pipeline.halving import Deadlines, seconds_to
 from m2m.pipeline.inputs import read_inputs
+from m2m.pipeline.ladder import Stop
 from m2m.pipeline.run import Run
 from m2m.pipeline.shares import Share
 from m2m.progress import Silent
@@ -246,6 +248,19 @@ class Soon:
 
     def fit(self, inputs: Any, progress: Any) -> Any:
         return inputs
+
+
+@pytest.mark.parametrize(
+    ("made", "steps", "seconds"),
+    [([300, 600], 750, 30.0), ([300], 450, 30.0), ([2], 25, 690.0)],
+)
+def test_the_next_stretch_takes_as_long_per_step(
+    made: list[int], steps: int, seconds: float
+) -> None:
+    """60 seconds for 300 steps are 30 for 150, and those for 2 are much more for 23."""
+    trial = Trial(Mixture.uniform(["a"]), {}, {}, 0, 0.0)
+    stops = [Stop(trial.mixture, each, trial, None, {}, 60.0) for each in made]
+    assert seconds_to(steps, stops) == seconds
 
 
 @pytest.mark.slow  # its hours are seconds, enough for a busy machine
