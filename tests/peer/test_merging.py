@@ -161,7 +161,10 @@ def loaded(base: BaseModel, hf: Any, tmp_path: Path) -> Iterator[tuple[Any, list
     yield model, made
 
 
-@pytest.mark.parametrize("architecture", ["gpt2", "gptneox", "bloom", "phi3", "lfm2", "qwen3_5"])
+JOINED = ["gpt2", "gptneox", "bloom", "phi3", "glm", "glm4", "lfm2", "qwen3_5"]
+
+
+@pytest.mark.parametrize("architecture", JOINED)
 def test_peft_loads_adapters_of_families_with_joined_maps(
     architecture: str, tmp_path: Path
 ) -> None:
