@@ -134,6 +134,17 @@ def __getattr__(name: str) -> Callable[..., Any]:
     return _FUNCTIONS[name]
 
 
+_NO_DEVICES = c_void_p()  # an empty list of ggml_backend_dev_t, which ends with NULL
+
+
+def devices_for(layers: int) -> int | None:
+    """Return `devices` of llama_model_params: none for 0 layers, or else llama.cpp's own choice.
+
+    By default a GPU computes large batches and holds the KV cache even without a layer on it.
+    """
+    return None if layers else ctypes.addressof(_NO_DEVICES)
+
+
 def _check_structs() -> None:
     """Raise if the package's struct layouts do not fit its library; runs before any C call.
 

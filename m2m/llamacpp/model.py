@@ -131,7 +131,7 @@ class LlamaModel:
         _refuse_without_memory(self.path, _WORK_BYTES)
         params = c.llama_model_default_params()
         params.load_mode = c.LOAD_MODE_MMAP
-        params.n_gpu_layers = self._gpu_layers
+        params.n_gpu_layers, params.devices = self._gpu_layers, c.devices_for(self._gpu_layers)
         params.use_extra_bufts = repack
         mark = LOG.mark()
         model: int | None = c.llama_model_load_from_file(os.fsencode(self.path), params)

@@ -10,8 +10,10 @@ import pytest
 
 from m2m.errors import InputError, ResourceError
 from m2m.formats.gguf import GGUFFile, write_gguf
+from m2m.ggml.devices import gpu
 from m2m.llamacpp import bindings as c
 from m2m.llamacpp import filetypes as f
+from m2m.llamacpp.log import LOG
 from m2m.llamacpp.model import LlamaModel
 from m2m.llamacpp.quantize import quantize, tensor_bytes
 from m2m.llamacpp.scoring import Request, score
@@ -201,6 +203,19 @@ def test_a_mixture_does_not_depend_on_the_one_before_or_on_threads(
     assert all(len(files) == 1 for files in seen.values())
     assert all(len(found) == 1 for found in scores.values())
     assert len(set().union(*scores.values())) == len(mixtures)
+
+
+@pytest.mark.gpu
+def test_a_gpu_scores_as_the_processor_and_only_if_it_has_layers(pico: Path) -> None:
+    if (device := gpu()) is None:
+        pytest.skip("this llama-cpp-python finds no GPU")
+    ids, logits = [5, 9, 30, 7, 12, 40], []
+    for layers in (0, -1):
+        mark = LOG.mark()
+        with LlamaModel(pico, threads=1, gpu_layers=layers) as model:
+            logits.append(model.logits(ids))
+        assert any(device.name in line for line in LOG.lines(mark)) == bool(layers)
+    np.testing.assert_allclose(logits[1], logits[0], atol=0.02 * float(np.abs(logits[0]).max()))
 
 
 def test_layers_for_a_gpu_that_is_not_there_are_refused(pico: Path, tmp_path: Path) -> None:
