@@ -88,6 +88,10 @@ class DeviceDecoder:
         self._f.backend_free(self._backend)
         self._backend = None
 
+    def memory(self) -> tuple[int, int]:
+        """Return the bytes on the device: of the frozen base, and of the largest batch so far."""
+        return self._base.size(), int(self._f.gallocr_get_buffer_size(self._memory, 0))
+
     def __del__(self) -> None:
         if getattr(self, "_backend", None) is not None and hasattr(self, "_base"):
             self.close()

@@ -14,7 +14,7 @@ from m2m.ggml import bindings as c
 from m2m.nn.functional import widened
 
 Kind = Literal["f32", "f16", "bf16", "q8_0"]
-_TYPES = {"f32": c.F32, "f16": c.F16, "bf16": c.BF16, "q8_0": c.Q8_0}
+TYPES = {"f32": c.F32, "f16": c.F16, "bf16": c.BF16, "q8_0": c.Q8_0}
 _BLOCK = 32  # values of a block of Q8_0
 _MOST = 1 << 14  # tensors of a store
 _BLOCK_BYTES = 34
@@ -46,7 +46,7 @@ class Store:
 
     def tensor(self, rows: int, columns: int, kind: Kind = "f32") -> int:
         """Return a new tensor for a NumPy array (rows, columns)."""
-        tensor: int = self._f.new_tensor_2d(self._context, _TYPES[kind], columns, rows)
+        tensor: int = self._f.new_tensor_2d(self._context, TYPES[kind], columns, rows)
         return tensor
 
     def matrix(self, name: str, shape: tuple[int, ...], kind: Kind) -> int:
@@ -99,6 +99,10 @@ class Store:
             for write in writes:
                 write(array)
         self._later = {}
+
+    def size(self) -> int:
+        """Return the bytes of the buffer."""
+        return int(self._f.backend_buffer_get_size(self._buffer)) if self._buffer else 0
 
     def put(self, tensor: int, array: NDArray[Any]) -> None:
         """Write an array into a tensor of the same type and size."""

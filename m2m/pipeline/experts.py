@@ -122,8 +122,8 @@ class Tuning:
         corpus, device = job.corpus, training_device(self._recipe, self._base.config)
         if job.device != (device.name if device else ""):
             raise ResourceError(
-                f"{job.device or 'the processor'} was to train {corpus.name}, and "
-                f"{device.name if device else 'the processor'} is what there is now",
+                f"{job.device or 'the processor'} was to train {corpus.name}, and now only "
+                f"{device.name if device else 'the processor'} can",
                 'run the command again, or set device = "cpu" in [limits]',
             )
         result = Trainer(

@@ -10,7 +10,9 @@ import runpy
 import sys
 from pathlib import Path
 
-BENCHES = {n: f"{n}.py" for n in ("train", "score", "settings", "rank", "memory", "rows", "search")}
+BENCHES = {
+    n: f"{n}.py" for n in ("train", "gpu", "score", "settings", "rank", "memory", "rows", "search")
+}
 
 if len(sys.argv) < 2 or sys.argv[1] not in BENCHES:
     sys.exit(f"usage: python scripts/bench {'|'.join(BENCHES)} [options]")

@@ -191,6 +191,9 @@ def test_wrong_calls_are_refused(opened: Callable[..., DeviceDecoder]) -> None:
     wrong = dataclasses.replace(batch, tokens=batch.tokens + config.vocab_size)
     with pytest.raises(ValueError, match=r"outside of 0\.\.60"):
         decoder.loss(wrong)
+    base, batches = decoder.memory()
+    assert base >= 4 * 2 * sum(rows * columns for rows, columns in config.linear_shapes().values())
+    assert batches == 0  # nothing was computed
     decoder.close()
     decoder.close()
 
