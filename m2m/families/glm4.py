@@ -24,5 +24,6 @@ FAMILY = Family(
     traits={"rotates_neighbours": True, "post_norms": True},
     flags=(Flag("attention_bias", "attention_bias", False, tensor="attn_q.bias"),),
     defaults={"partial_rotary_factor": 0.5},  # Glm4Config
+    neutral={"rope.dimension_sections": ()},  # GLM-4.1V, whose positions are those of pictures too
     pico={"rotary_dim": 4},
 )
