@@ -161,8 +161,8 @@ class TaskData:
             rows += [record.fields for record in records]
             lines += [record.line for record in records]
             marks.append(read.sha256)
-        columns = dict.fromkeys(name for row in rows for name in row)
-        if any(len(row) != len(columns) for row in rows):
+        columns = [*dict.fromkeys(name for row in rows for name in row)]
+        if any([*row] != columns for row in rows):
             rows = [{name: row.get(name) for name in columns} for row in rows]
         moments: list[str] = []
         if rows and all("json" in file.name for file in files):

@@ -9,6 +9,8 @@ import pytest
 
 from m2m.evaluate.harness import load_harness
 from m2m.evaluate.json_types import nulled, typed_rows
+from m2m.evaluate.task_data import TaskData
+from m2m.evaluate.task_files import TaskFiles
 from tests.evaluate.test_harness import FOLDER, TASK
 from tests.tiny import write_jsonl
 
@@ -58,3 +60,13 @@ def test_nan_reaches_a_template_as_in_lm_eval(tmp_path: Path) -> None:
     (tmp_path / "t.yaml").write_text(json.dumps(asked), encoding="utf-8")
     prompts = [example.prompt for example in load_harness(tmp_path / "t.yaml", "test").examples]
     assert prompts == ["1.0 b'x'", "nan b'y'", "None None", "inf b'z'"]
+
+
+def test_fields_have_the_order_of_the_first_row(tmp_path: Path) -> None:
+    """A task's function may go through them; tests/peer/test_data_files.py has more cases."""
+    write_jsonl(tmp_path / "rows.jsonl", [{"b": 1, "a": 2}, {"a": 3, "b": 4}])
+    data = TaskData(TaskFiles(tmp_path / "t.yaml", []), TASK, [])
+    assert [[*row.items()] for row in data.split("test").fields] == [
+        [("b", 1), ("a", 2)],
+        [("b", 4), ("a", 3)],
+    ]
