@@ -378,7 +378,7 @@ def _choices(doc: Doc) -> tuple[str, ...]:
             f"doc_to_choice gives {choices!r:.40}, expected a list of two or more", hint
         )
     if not all(isinstance(choice, str) and choice for choice in choices):
-        hint = "write each choice as a text: `{{x | string}}`"
+        hint = "write each choice as a text: 'yes' in quotes (YAML reads true), `{{x | string}}`"
         raise InputError(f"doc_to_choice gives {choices!r:.60}, expected texts", hint)
     return tuple(choices)
 
