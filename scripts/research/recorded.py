@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,12 @@ class Recorded:
             for file in ("recipe.toml", "plan.toml")
         )
         return cls(name, here / "results" / name, settings, plan)
+
+    def judged_by(self, metric: str) -> Recorded:
+        """Return the same results with another metric than the recipe names."""
+        (target,) = self.settings["targets"]
+        settings = {**self.settings, "targets": [{**target, "metric": metric}]}
+        return replace(self, settings=settings)
 
     @property
     def datasets(self) -> list[str]:
