@@ -6,6 +6,10 @@ Names are those of config.json's model_type and of GGUF's general.architecture.
 from __future__ import annotations
 
 _EXPERTS = "it has a mixture of experts, and each token would train other weights"
+_LLAMA4 = (
+    "it has a mixture of experts; MobileLLM-R1 has none, but norms of queries and keys without "
+    "weights, which m2m does not compute yet"
+)
 _STATES = "it has recurrent layers (Mamba, RWKV, convolutions) instead of attention in each layer"
 _ENCODER = "it is an encoder or has one, and m2m trains decoders that predict the next token"
 _SHARED = "its layers share keys and values and have embeddings of their own"
@@ -20,9 +24,10 @@ _NAMES = {
         deepseek_v32 deepseek_v4 doge dots1 dots3_note dots3_note_text ernie4_5-moe ernie4_5_moe
         exaone_moe flex_olmo flint glm4_moe glm4_moe_lite glm_moe_dsa gpt-oss gpt_oss
         granitehybrid granitemoe granitemoe_swa granitemoehybrid granitemoeshared hunyuan_v1_moe
-        hy_v3 hy_v4 jetmoe kolibri1 laguna llama4 llama4_text longcat_flash mellum mimo_v2_flash
-        minimax minimax_m2 minimax_m3_vl_text mixtral olmoe phimoe qwen2_moe qwen2moe qwen3_moe
+        hy_v3 hy_v4 jetmoe kolibri1 laguna longcat_flash mellum mimo_v2_flash minimax
+        minimax_m2 minimax_m3_vl_text mixtral olmoe phimoe qwen2_moe qwen2moe qwen3_moe
         qwen3_next qwen3moe solar_open""",
+    _LLAMA4: "llama4 llama4_text",
     _STATES: """
         bailing_hybrid bamba falcon-h1 falcon_h1 falcon_mamba inkling2_text inkling_text jamba
         kimi_linear lfm2_moe lfm2moe lfm3 mamba mamba2 nemotron_h olmo_hybrid qwen35moe

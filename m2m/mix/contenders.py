@@ -7,13 +7,13 @@ that the search has never seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Container, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 
-from m2m.mix.mixture import Mixture
+from m2m.mix.mixture import Mixture, without_controls
 from m2m.mix.ranking import Ranked
 from m2m.recipe import Confirm
 from m2m.recipe.fields import UNTIL
@@ -51,7 +51,7 @@ def contenders(
         controls: datasets with wrong answers, on which no baseline is trained: it would be too easy
             to beat.
     """
-    right = {name: count for name, count in rows.items() if name not in controls} or rows
+    right = {name: rows[name] for name in without_controls(rows, controls)}
     labelled = [(f"top {ranked.rank}", ranked.mixture) for ranked in ranking[: confirm.top]]
     if confirm.budget == UNTIL:
         labelled += [
@@ -63,9 +63,8 @@ def contenders(
         labelled.append((ALL, Mixture.uniform([*right])))
     if "union" in confirm.baselines:
         labelled.append((UNION, Mixture.union(right)))
-    singles = [ranked.mixture for ranked in ranking if len(ranked.mixture.datasets) == 1]
-    if "best_single" in confirm.baselines and singles:
-        labelled.append(("best single", singles[0]))
+    if "best_single" in confirm.baselines and (best := _alone(ranking, right)):
+        labelled.append(("best single", Mixture.uniform(best[:1])))
     if not labelled:  # nothing was searched, and the recipe names no baseline of all datasets
         labelled.append((UNION, Mixture.union(right)))
     labels: dict[Mixture, list[str]] = {}
@@ -74,12 +73,15 @@ def contenders(
     return [Contender(", ".join(of), mixture) for mixture, of in labels.items()]
 
 
+def _alone(ranking: Sequence[Ranked], names: Container[str]) -> list[str]:
+    """Return those of the datasets that are ranked by themselves, the best first."""
+    singles = [ranked.mixture.datasets for ranked in ranking if len(ranked.mixture.datasets) == 1]
+    return [name for (name,) in singles if name in names]
+
+
 def _nested(ranking: Sequence[Ranked], names: Sequence[str], most: int) -> list[Mixture]:
     """Return the best two datasets together, the best three, ... by their scores alone."""
-    singles = [
-        ranked.mixture.datasets[0] for ranked in ranking if len(ranked.mixture.datasets) == 1
-    ]
-    alone = [name for name in singles if name in names]
+    alone = _alone(ranking, names)
     most = min(most, len(alone))
     return [
         Mixture.uniform([name for name in names if name in alone[:count]])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -115,6 +115,12 @@ def subsets(names: Sequence[str], max_datasets: int = 0) -> Iterator[Mixture]:
     for size in range(1, largest + 1):
         for chosen in combinations(names, size):
             yield Mixture.uniform(chosen)
+
+
+def without_controls(names: Iterable[str], controls: Set[str]) -> list[str]:
+    """Return the datasets whose answers are not wrong on purpose; all if there is no other."""
+    every = [*names]
+    return [name for name in every if name not in controls] or every
 
 
 def weight_matrix(mixtures: Sequence[Mixture], names: Sequence[str]) -> NDArray[np.float64]:

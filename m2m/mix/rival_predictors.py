@@ -7,7 +7,7 @@ each expert by itself, question by question.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from m2m.evaluate.metric import REPLICATES
 from m2m.evaluate.scores import Scores
 from m2m.mix.agreement import ScoredPair
 from m2m.mix.estimate import FirstOrder
-from m2m.mix.mixture import Mixture, weight_matrix
+from m2m.mix.mixture import Mixture, weight_matrix, without_controls
 from m2m.mix.scoreboard import Objective, scoreboard
 from m2m.mix.similarity import cosines, likeness
 from m2m.mix.trial import Trial
@@ -52,6 +52,7 @@ class KnownScores:
         rows: number of rows of each dataset; empty if unknown.
         tokens: frequencies of the tokens; None if unknown.
         hidden: mean last hidden states of the base; None if unknown.
+        controls: datasets with wrong answers.
     """
 
     base: Trial
@@ -62,6 +63,16 @@ class KnownScores:
     rows: Mapping[str, int] | None = None
     tokens: Features | None = None
     hidden: Features | None = None
+    controls: Set[str] = frozenset()
+
+    @property
+    def right(self) -> list[str]:
+        """Return the datasets that a user would choose from."""
+        return without_controls(self.singles, self.controls)
+
+    def is_right(self, mixture: Mixture) -> bool:
+        """Return whether a user might train on a mixture."""
+        return {*mixture.datasets} <= {*self.right}
 
     @property
     def written(self) -> bool:
@@ -75,9 +86,9 @@ class KnownScores:
         return ScoredPair.of(board)
 
     def best_singles(self) -> list[str]:
-        """Return the datasets, the one with the best expert first."""
-        points = self.scored([*self.singles.values()], 2).points
-        names = [*self.singles]
+        """Return the datasets without controls, the one with the best expert first."""
+        names = self.right
+        points = self.scored([self.singles[name] for name in names], 2).points
         return [names[i] for i in np.argsort(-points, kind="stable")]
 
 
@@ -94,8 +105,9 @@ class Rival:
         title: for people.
         cost: the work that it needs before its pick is known, for people.
         free: whether it costs nothing if the experts are trained and scored.
-        predict: (known, n mixtures, R) -> their scores, with R replicates; its pick is the best.
-            None if it cannot predict with this metric or without these features.
+        predict: (known, n mixtures, R) -> their scores, with R replicates; its pick is the best,
+            a control too, as the merge's may be. None if it cannot predict with this metric or
+            without these features.
         offers: the mixtures that it fine-tunes, if it predicts none; the best on dev is its pick.
     """
 
@@ -216,15 +228,15 @@ def _alike(of: Callable[[KnownScores], Features | None], measure: Callable[..., 
 
 
 def _union(known: KnownScores) -> list[Mixture]:
-    return [Mixture.union(known.rows)] if known.rows else []
+    rows = {name: count for name, count in (known.rows or {}).items() if name in known.right}
+    return [Mixture.union(rows)] if rows else []
 
 
 def nested(known: KnownScores) -> list[Mixture]:
     """Return the best dataset, the best two, ..., all, by the experts' own scores."""
-    order = [*known.singles]
     best = known.best_singles()
     tops = [set(best[:count]) for count in range(1, len(best) + 1)]
-    return [Mixture.uniform([name for name in order if name in top]) for top in tops]
+    return [Mixture.uniform([name for name in known.right if name in top]) for top in tops]
 
 
 _EXPERTS = "the experts"
@@ -251,7 +263,7 @@ RIVALS: Mapping[str, Rival] = {
             ALL,
             "all datasets in equal proportions",
             "nothing",
-            offers=lambda known: [Mixture.uniform([*known.singles])],
+            offers=lambda known: [Mixture.uniform(known.right)],
         ),
         Rival(UNION, "all rows of all datasets", "nothing", offers=_union),
         Rival(

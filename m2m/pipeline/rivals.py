@@ -76,6 +76,7 @@ def known_scores(run: TrainedRun) -> KnownScores:
         training_rows(inputs, run.experts),
         token_features(inputs),
         hidden_features(inputs),
+        inputs.controls,
     )
 
 
@@ -137,16 +138,16 @@ def _pick(
         note = f"best on dev of k = {', '.join(map(str, sizes))}"
         return pool.pick([best], [1.0], merge), note
     if name == RANDOM:
-        count = len(pool.mixtures)
-        return pool.pick(range(count), [1.0] * count, merge), f"mean of all {count}"
+        places = pool.places([*filter(known.is_right, pool.mixtures)])
+        return pool.pick(places, [1.0] * len(places), merge), f"mean of all {len(places)}"
     if name == HALVING:
-        return _halved(known.seed, pool, merge, budget)
+        return _halved(known, pool, merge, budget)
     return None, ""
 
 
-def _halved(seed: int, pool: Pool, merge: int, budget: int) -> tuple[Pick | None, str]:
+def _halved(known: KnownScores, pool: Pool, merge: int, budget: int) -> tuple[Pick | None, str]:
     """Return the expected pick of successive halving with the steps that a whole run takes."""
-    common = {*pool.mixtures}
+    common = {*filter(known.is_right, pool.mixtures)}
     lengths = []
     for length, scores in sorted(pool.shorter.items(), key=lambda item: -len(item[1])):
         if len(common & scores.keys()) >= LEAST:
@@ -158,7 +159,7 @@ def _halved(seed: int, pool: Pool, merge: int, budget: int) -> tuple[Pick | None
         length: np.array([pool.shorter[length][mixture] for mixture in order]) for length in lengths
     }
     dev[pool.steps] = pool.dev.points[places]
-    race = halving(dev, budget, seed, continued=pool.continued)
+    race = halving(dev, budget, known.seed, continued=pool.continued)
     if race is None:
         return None, _SHORTER
     note = (

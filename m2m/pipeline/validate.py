@@ -144,7 +144,7 @@ def _chosen(
         journal.path,
         lambda: [Mixture.from_json(mixture) for mixture in (lines[-1]["plan"] if lines else [])],
     )
-    earlier = [mixture for mixture in known if {*mixture.datasets} <= {*picks[ALL].datasets}]
+    earlier = [mixture for mixture in known if {*mixture.datasets} <= {*inputs.expert_names}]
     best = [mixture for mixture in ranked if len(mixture.datasets) > 1][:1]
     rng = np.random.default_rng(recipe.validate.seed)
     first = [*best, *picks.values(), *earlier]

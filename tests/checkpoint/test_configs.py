@@ -222,6 +222,7 @@ def test_qwen3_5s_period_and_what_its_heads_need(tmp_path: Path) -> None:
 _REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "another family": ("llama", {"model_type": "mamba"}, "'mamba'"),
     "no family": ("llama", {"model_type": ["llama"]}, "model_type"),
+    "a dense Llama 4": ("llama", {"model_type": "llama4_text"}, "MobileLLM-R1 .* without weights"),
     "longrope": ("qwen2", {"rope_scaling": {"rope_type": "longrope", "factor": 4.0}}, "longrope"),
     "yarn of another slope": (
         "qwen2",

@@ -42,6 +42,9 @@ def test_no_baseline_is_trained_on_wrong_answers() -> None:
         "best 2 together, all datasets equally": "a + b",
         "all rows": "25 % a + 75 % b",
     }
+    found = contenders(ranking[::-1], rows, Confirm(top=1), controls={"wrong"})
+    best = next(each.mixture for each in found if "best single" in each.label)
+    assert best.label == "b"  # the control is ahead of it
     nothing = contenders([], rows, Confirm(baselines=()), controls={"wrong"})
     assert [each.mixture.label for each in nothing] == ["25 % a + 75 % b"]
 

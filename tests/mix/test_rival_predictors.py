@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -151,6 +152,18 @@ def test_picks_that_need_no_fine_tune() -> None:
     assert found["all"] == Mixture.uniform(NAMES)
     assert {"nested_top_k", "random", "similarity", "hidden_similarity"}.isdisjoint(found)
     assert nested(known()) == [Mixture.uniform(m) for m in ("b", "ab", "abc")]
+
+
+def test_no_rival_that_a_user_would_choose_trains_on_a_control() -> None:
+    """Even if it scores best: b is the strongest dataset."""
+    of = replace(known(), rows={"a": 1, "b": 2, "c": 3}, controls={"b"})
+    found = picks_of(of, [*subsets(NAMES)])
+    assert found["best_single"] == Mixture.uniform("a")
+    assert found["all"] == Mixture.uniform("ac")
+    assert found["union"] == Mixture(("a", "c"), (0.25, 0.75))
+    assert nested(of) == [Mixture.uniform("a"), Mixture.uniform("ac")]
+    assert [of.is_right(Mixture.uniform(names)) for names in ("ac", "ab")] == [True, False]
+    assert nested(replace(of, controls={*NAMES})) == nested(known())
 
 
 def test_pairs_in_order_are_those_of_two_loops() -> None:
