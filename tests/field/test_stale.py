@@ -42,12 +42,14 @@ EXCEPTIONS: dict[str, set[str]] = {
     "datasets.notes": set(),
     # A name is where results lie; rankings are computed anew from kept scores each time.
     "datasets.name": {"adapters"},
+    "datasets.control": set(),  # which mixtures are confirmed
     # The expert is not trained here, and its bytes are in the keys of scores.
     "datasets.adapter": set(),
     "targets.name": {"scores"},
     "targets.metric": set(),
     "targets.weight": set(),
     "targets.test": set(),  # scored by confirm alone
+    "targets.test_where": set(),
     "quantize.export": set(),  # written anew each time
     # They act on datasets of 200 rows and more, or with what such datasets hold out.
     "train.holdout": set(),
@@ -110,6 +112,7 @@ VALUES: dict[str, Any] = {
     "targets.messages": "{messages}",
     "targets.labels": {"0": "a", "1": "b", "2": "c", "3": "d"},
     "targets.where": {"answer": [0, 1]},
+    "targets.test_where": {"answer": [0, 1]},
     "targets.like": "copy",
     "targets.encoding": "cp1252",
     "train.epochs": 3.0,
