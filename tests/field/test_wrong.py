@@ -131,13 +131,13 @@ EDITS: list[tuple[str, str, Callable[[Path], object], str]] = [
         "long question",
         "dev.jsonl",
         lambda path: write_jsonl(path, [{"question": LONG, "choices": ["a", "b"], "answer": 0}]),
-        r"dev\.jsonl: line 1: \d+ tokens, the model reads 512",
+        r"dev\.jsonl: line 1: [\d,]+ tokens, the model reads 512",
     ),
     (
         "long answer",
         "test.jsonl",
         lambda path: write_jsonl(path, [{"question": "a", "choices": ["a", LONG], "answer": 0}]),
-        r"test\.jsonl: line 1: \d+ tokens, the model reads 512",
+        r"test\.jsonl: line 1: [\d,]+ tokens, the model reads 512",
     ),
     (
         "no rows",
