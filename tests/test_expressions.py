@@ -17,10 +17,12 @@ _RUNNING = {
     "m2m/adapter.py": "a pattern of an adapter's config, which `_is_simple` checks",
     "m2m/dataset/class_names.py": "a name with `re.escape`, which is matched at one place",
     "m2m/dataset/guess.py": "the table of shapes, which is tried below",
+    "m2m/evaluate/set_features.py": "a name with `re.escape`, at the beginning of a line",
     "m2m/evaluate/task_sets.py": "patterns of names of files, which are short",
     "m2m/formats/yaml.py": "a key of the program, whose lines are read once each",
     "m2m/recipe/reader.py": "a table of TOML mistakes, which is tried below",
     "m2m/report/words.py": "the names of datasets, each with `re.escape`",
+    "m2m/templates/sandbox.py": "a template's own, in the child whose processor time is limited",
     "m2m/tokenizer/expressions.py": "the cuts of vocabularies, which are tried below",
     "m2m/tokenizer/spm.py": "the signs of a vocabulary, each with `re.escape`",
 }

@@ -51,8 +51,8 @@ _FORM = re.compile(r"timestamp|email address|(row_?)?id|uuid|url")  # names, and
 _ASKED_ON = re.compile("timestamp|horodat(eur|age)|carimbo de data/hora")  # of a Google form
 # Values that programs write, and notes on the source: dates, addresses, files, ids, licences.
 _WRITTEN = re.compile(
-    r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}(?!\d).*|\S+@\S+\.\w+|https?://\S+|(?:uuid:)?[\da-f-]{16,}|"
-    r"[A-Z][a-z]{2} \d{1,2}, \d{4}\b.*|"
+    r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}(?!\d).*|[^\s@]+@[^\s@.]+(?:\.[^\s@.]+)+|https?://\S+|"
+    r"(?:uuid:)?[\da-f-]{16,}|[A-Z][a-z]{2} \d{1,2}, \d{4}\b.*|"
     r"\S+\.(wav|mp3|ogg|flac|jpe?g|png|txt|csv|json)|CC[- ](BY|0).*|.*Attribution: .*",
     re.IGNORECASE,
 )

@@ -121,9 +121,9 @@ _PLAIN = {
 
 def prototypes(text: str) -> dict[str, str]:
     """Return the C prototypes in a text by the function's name, with single spaces."""
-    lines = " ".join(re.sub(r"//.*|/\*.*?\*/|/\*[\s\S]*?\*/", "", text).split())
-    each = (re.sub(r"\s*([*(),])\s*", r"\1", line).strip() for line in lines.split(";"))
-    found = ((re.search(r"(\w+)\((?!\*)", line), line) for line in each)
+    lines = " ".join(re.sub(r"//.*|/\*[\s\S]*?(?:\*/|\Z)", "", text).split())
+    each = (re.sub(r" ?([*(),]) ?", r"\1", line).strip() for line in lines.split(";"))
+    found = ((re.search(r"\b(\w+)\((?!\*)", line), line) for line in each)
     return {match[1]: line for match, line in found if match}
 
 

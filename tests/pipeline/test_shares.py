@@ -49,7 +49,8 @@ def ranking(run: Run) -> dict[str, Any]:
     """What a search found, without its time and without who scored."""
     found = run.search().as_json()
     del found["seconds"], found["scored_elsewhere"]
-    found["warnings"] = [each for each in found["warnings"] if "Scored elsewhere" not in each]
+    warned = zip(found["warnings"], found.pop("gravity"), strict=True)
+    found["warnings"] = [each for each in warned if "Scored elsewhere" not in each[0]]
     return found
 
 
