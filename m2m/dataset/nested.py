@@ -82,7 +82,12 @@ def _is_intent(fields: Mapping[str, Any]) -> bool:
 
 
 def _wide(fields: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the columns Q1 and A1, Q2 and A2 ... of a table; [] for fewer than two pairs."""
+    """Return the columns Q1 and A1, Q2 and A2 ... of a table; [] for fewer than two pairs.
+
+    Neither are they rows of their own if the table has another question or answer.
+    """
+    if {"question", "answer"} & {name.strip().lower() for name in fields}:
+        return []
     found = {name: _NUMBERED.fullmatch(name.strip().lower()) for name in fields}
     asks = {m[3]: name for name, m in found.items() if m and m[1]}
     says = {m[3]: name for name, m in found.items() if m and m[2]}
@@ -127,16 +132,21 @@ def _turns(turn: Mapping[str, Any], parent: Any) -> Iterator[dict[str, Any]]:
         yield {**own, "parent_id": parent}
         replies = turn.get("replies")
         listed = replies if isinstance(replies, list) else []
-        below += [(r, turn["message_id"]) for r in reversed(listed) if _is_tree({"prompt": r})]
+        every = [r if isinstance(r, Mapping) else {"text": r} for r in reversed(listed)]
+        below += [(r, turn.get("message_id")) for r in every]  # a strange one is refused later
 
 
 def _without_deleted(records: Sequence[Record]) -> Sequence[Record]:
     """Return the turns that are not marked as deleted, and that answer no such turn."""
     gone = {r.fields["message_id"] for r in records if r.fields.get("deleted") in (True, 1)}
-    count = -1
-    while count < len(gone):
-        count = len(gone)
-        gone |= {r.fields["message_id"] for r in records if r.fields["parent_id"] in gone}
+    below = dict[Any, list[Any]]()
+    for record in records if gone else ():
+        below.setdefault(record.fields["parent_id"], []).append(record.fields["message_id"])
+    left = [*gone]
+    while left:
+        answers = {*below.get(left.pop(), ())} - gone
+        gone |= answers
+        left += answers
     return [r for r in records if r.fields["message_id"] not in gone] if gone else records
 
 

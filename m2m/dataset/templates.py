@@ -114,7 +114,9 @@ def _written(name: str, template: str, fields: Fields, words: Words | None) -> s
     form = "comma"
     if name not in fields and name.rpartition(":")[2] in FORMS:
         name, _, form = name.rpartition(":")
-        fields = {**fields, name: parsed(value_at(fields, name, template))}  # a list as text
+        inner = name if name in fields else name.removesuffix("?")
+        if isinstance(held := value_at(fields, inner, missing=None), str):
+            fields = {**fields, inner: parsed(held)}  # a list as text
     if name not in fields and name.endswith("?"):
         name = name[:-1]
         value = value_at(fields, name, missing=None)

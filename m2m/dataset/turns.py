@@ -115,7 +115,10 @@ def is_chat(column: str, value: Any) -> bool:
     turns, name = parsed(value), column.strip().lower()
     if not isinstance(turns, list) or is_turns(value):
         return is_whole(value)
-    words = all(isinstance(text, str) and _WORD.fullmatch(text) for text in turns)
+    texts = all(isinstance(text, str) for text in turns)
+    if texts and name.endswith("history"):
+        return False  # the question is in another column
+    words = texts and all(map(_WORD.fullmatch, turns))
     return is_whole(value) and bool(_CHATS.fullmatch(name) or (name == "data" and not words))
 
 

@@ -22,6 +22,10 @@ NULLS = frozenset({"NaN", "nan", "NA", "N/A", "n/a", "#N/A", "<NA>", "NULL", "nu
 NO_NULLS: frozenset[str] = frozenset({"\\N"})
 _MOST_LABELS, _LONGEST_LABEL = 20, 30
 _LOOKED_AT, _MOST_TITLES = 100, 10  # rows that show how many columns a table has; titles above it
+_OF_NUMBERS = re.compile(  # names of a first column that has a number for each row
+    r"|#|.*(id|idx|index|no\.?|nr|num|number|namba|nambari|s/?n|row|line|key|year|mwaka|page|verse)",
+    re.IGNORECASE,
+)
 Cells = list[Any]
 Row = tuple[Cells, int]  # the cells of a row, and its line
 
@@ -94,10 +98,17 @@ def to_fields(
 
 
 def _with_index(names: Cells, body: Sequence[Row]) -> Cells:
-    """Return the names with an empty one first if R numbered the rows: it names no such column."""
+    """Return the names with an empty one first if R numbered the rows: it names no such column.
+
+    Rows with a separator at their end, or with a first column of numbers such as `id`, also have
+    a cell more than the header.
+    """
     more = len(names) + 1
+    if not names or _OF_NUMBERS.fullmatch(str(names[0]).strip()):
+        return names
     if body and len(body[0][0]) == more and all(len(cells) == more for cells, _ in body):
-        return ["", *names] if _numbers(body) else names
+        filled = any(cells[-1] is not None and str(cells[-1]).strip() for cells, _ in body)
+        return ["", *names] if filled and _numbers(body) else names
     return names
 
 

@@ -304,3 +304,17 @@ def test_a_wide_row_below_narrow_ones_makes_no_title_of_the_names(tmp_path: Path
 def test_a_first_row_that_reads_like_the_names_of_no_header_is_a_row(tmp_path: Path) -> None:
     found = read(tmp_path / "t.csv", "1,2\n3,4\n", header="no")
     assert found == [{"1": "1", "2": "2"}, {"1": "3", "2": "4"}]
+
+
+@pytest.mark.parametrize("end", ["", "hiki"])
+def test_a_cell_more_than_the_names_is_no_row_name_of_r_next_to_an_id(
+    tmp_path: Path, end: str
+) -> None:
+    rows = "".join(f"{number},kitabu {number},{end}\n" for number in range(1, 4))
+    if end:
+        assert "3 fields, the header has 2" in refused(tmp_path / "a.csv", "id,text\n" + rows)
+    else:
+        expected = [{"id": f"{n}", "text": f"kitabu {n}"} for n in range(1, 4)]
+        assert read(tmp_path / "a.csv", "id,text\n" + rows) == expected
+        expected = [{"alama": f"{n}", "text": f"kitabu {n}"} for n in range(1, 4)]
+        assert read(tmp_path / "b.csv", "alama,text\n" + rows) == expected
