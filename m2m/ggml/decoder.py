@@ -18,7 +18,7 @@ from m2m.errors import ResourceError
 from m2m.ggml import bindings as c
 from m2m.ggml.devices import handle
 from m2m.ggml.graph import Adapter, Graph, LinearMap
-from m2m.ggml.network import Losses, Network, Weights, missing
+from m2m.ggml.network import Losses, Network, Weights, missing, rows_of_logits
 from m2m.ggml.storage import Kind, Store
 from m2m.nn.config import Batch, DecoderConfig
 from m2m.nn.layout import Layout, lay_out
@@ -27,8 +27,9 @@ from m2m.nn.thread_pool import ThreadPool
 
 Grads = dict[str, tuple[NDArray[Any], NDArray[Any]]]
 
-# Tensors of a graph, views included: for each layer, for each layer and block of rows, and besides.
-_LAYER, _BLOCK, _REST = 260, 140, 4000
+# Tensors of a graph, views included: for each layer, for each layer and block of rows, for each
+# block of logits, and besides. ggml ends the process if a graph has more.
+_LAYER, _BLOCK, _LOGITS, _REST = 260, 140, 40, 4000
 # Factor on gradients that pass through 16-bit products: float16 loses numbers below 6e-8.
 _BOOST = {"f16": 256.0}
 
@@ -252,7 +253,8 @@ def apart(batch: Batch) -> Batch:
 
 def _most(config: DecoderConfig, layout: Layout) -> int:
     """Return the most tensors of a batch's graph."""
-    return _REST + config.num_layers * (_LAYER + _BLOCK * len(layout.groups))
+    logits = _LOGITS * (1 + len(layout.loss_target) // rows_of_logits(config))
+    return _REST + logits + config.num_layers * (_LAYER + _BLOCK * len(layout.groups))
 
 
 def _norms(config: DecoderConfig) -> list[tuple[str, str, float]]:

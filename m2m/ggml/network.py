@@ -44,6 +44,11 @@ def missing(config: DecoderConfig) -> list[str]:
     return lacking + (["activation"] if config.activation not in ACTIVATIONS else [])
 
 
+def rows_of_logits(config: DecoderConfig) -> int:
+    """Return the number of positions whose logits are one block."""
+    return max(32, LOGITS // config.vocab_size)
+
+
 @dataclass(frozen=True)
 class Weights:
     """The frozen tensors on the device.
@@ -184,7 +189,7 @@ class Network:
     def _head(self, h: Value, grad: bool) -> tuple[Losses, int]:
         """Return the losses and the gradient of h (C, M): `softmax(E h) E - E[target]`."""
         g, size, (width, count) = self._g, self._config.vocab_size, h.shape
-        step, parts, dh = max(32, LOGITS // size), [], 0
+        step, parts, dh = rows_of_logits(self._config), [], 0
         for start in range(0, count, step):
             target = self._layout.loss_target[start : start + step]
             some = g.op("view_2d", h.tensor, width, len(target), 4 * width, 4 * width * start)

@@ -162,6 +162,31 @@ def test_narrow_weights_are_near_float32(
     assert 1e-6 < furthest(grads, exact) < most
 
 
+def test_many_blocks_of_logits_have_their_room(
+    opened: Callable[..., DeviceDecoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ggml ends the process if a graph has more tensors than were announced."""
+    config, graphs = make_config(**TRAITS["gemma2"]), list[tuple[int, int]]()
+    monkeypatch.setattr(network, "LOGITS", 1)
+    made, op = module.Graph.__init__, module.Graph.op
+
+    def counted(graph: Any, functions: Any, tensors: int) -> None:
+        made(graph, functions, tensors)
+        graphs.append((tensors, 0))
+
+    def one_more(graph: Any, name: str, *arguments: Any) -> int:
+        graphs[-1] = (graphs[-1][0], graphs[-1][1] + 1)
+        return op(graph, name, *arguments)
+
+    monkeypatch.setattr(module.Graph, "__init__", counted)
+    monkeypatch.setattr(module.Graph, "op", one_more)
+    decoder, lora = opened(config, narrow(make_weights(config))), pairs(config)
+    for length in (32, 256):
+        decoder.loss_and_grads(make_batch(config, (length,), share=1.0), lora)
+    (few, used), (many, more) = graphs
+    assert 100 < more - used < many - few
+
+
 def test_a_batch_without_a_loss_has_no_gradient(opened: Callable[..., DeviceDecoder]) -> None:
     config = make_config()
     lora, nothing = pairs(config), np.zeros(0, np.intp)
