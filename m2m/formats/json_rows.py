@@ -124,9 +124,9 @@ def _python(lines: Sequence[str], inner: str, options: Options, told: Told) -> l
 
 
 def _literal(text: str) -> Any:
-    """Return the value that Python's literals write; None for none."""
+    """Return the value that Python's literals write; None for none, and for bytes and sets."""
     try:
-        return ast.literal_eval(text.strip())
+        return json.loads(json.dumps(ast.literal_eval(text.strip())))
     except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
         return None
 

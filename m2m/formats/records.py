@@ -242,9 +242,10 @@ def _yaml_rows(
     if len(text) > LARGEST:
         raise Fault(f"this is YAML of more than {LARGEST:,} characters", "save its rows as JSONL")
     try:
-        value = json.dumps(parse_yaml(text, source.name), ensure_ascii=False)
+        value = json.dumps(parse_yaml(text, source.name, as_json=True), ensure_ascii=False)
     except InputError as error:
-        raise Fault(error.message.partition(":")[2], error.hint or "correct the file") from None
+        hint = f"{error.hint or 'correct the file'}; or save its rows as JSONL"
+        raise Fault(error.message.partition(":")[2], hint) from None
     except TypeError:  # a date, or a tag
         raise Fault("has values that are not plain: dates or tags", "put them in quotes") from None
     again = ByteSource(source.name, [value.encode("utf-8")])

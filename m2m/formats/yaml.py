@@ -23,6 +23,8 @@ _YAML_TAG = "tag:yaml.org,2002:"
 _TEXT = f"{_YAML_TAG}str"
 _NUMBERS = (f"{_YAML_TAG}int", f"{_YAML_TAG}float")
 _PLAIN = {*_NUMBERS, *(f"{_YAML_TAG}{name}" for name in ("null", "bool", "str"))}
+_READ = {*_NUMBERS, f"{_YAML_TAG}bool"}
+_JSON = re.compile(r"true|false|-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?")
 _HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 _HINT = "correct this line; a text with `: `, ` #` or a bracket or brace at its start needs quotes"
 
@@ -49,14 +51,20 @@ class Tagged:
     __repr__ = __str__
 
 
-def parse_yaml(text: str, source: str) -> Any:
+def parse_yaml(text: str, source: str, *, as_json: bool = False) -> Any:
     """Return the value of a YAML text: null, booleans, numbers, texts, lists, dicts, `Tagged`.
+
+    Args:
+        text: of the file.
+        source: its name, for messages.
+        as_json: whether only JSON's numbers and booleans are some: `no`, `12:30` and `017`, which
+            PyYAML reads as false, 750 and 15, stay texts. No key may then appear twice.
 
     Raises:
         InputError: the text is malformed or over a limit; names `source` and the line.
     """
     try:
-        loader = _Loader(text, source)
+        loader = _Loader(text, source, as_json=as_json)
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         problem = f"the character {chr(error.character)!r} is not allowed in YAML"
@@ -119,6 +127,7 @@ class _Limited(yaml.composer.Composer, yaml.constructor.SafeConstructor):
     """Composes the values of YAML's events, with limits and without other objects."""
 
     _source: str
+    _as_json = False
     _depth = 0
     _nodes = 0
 
@@ -159,6 +168,8 @@ class _Limited(yaml.composer.Composer, yaml.constructor.SafeConstructor):
             key, mark = self.value(key_node), key_node.start_mark
             if not isinstance(key, str | int | float | None):
                 raise _problem(f"the key {key!r:.40} is not a text: put it in quotes", mark)
+            if self._as_json and key in items:
+                raise _problem(f"the key {key!r:.40} appears twice", mark)
             items[key] = self.value(value_node)  # of a key that appears twice the last one counts
         return items
 
@@ -168,7 +179,8 @@ class _Limited(yaml.composer.Composer, yaml.constructor.SafeConstructor):
             raise _problem(f"a number of {len(text)} characters: put it in quotes", mark)
         if _HALF_A_PAIR.search(text):
             raise _problem("an escape gives half a surrogate pair, which is not a character", mark)
-        if node.tag == _TEXT:  # most values are
+        kept = self._as_json and node.tag in _READ and not _JSON.fullmatch(text)
+        if node.tag == _TEXT or kept:  # most values are
             return text
         try:
             return self.construct_object(node)
@@ -181,9 +193,9 @@ class _Limited(yaml.composer.Composer, yaml.constructor.SafeConstructor):
 class _Loader(_Limited, yaml.SafeLoader):
     """PyYAML's own scanner and parser."""
 
-    def __init__(self, text: str, source: str) -> None:
+    def __init__(self, text: str, source: str, *, as_json: bool) -> None:
         super().__init__(text)
-        self._source = source
+        self._source, self._as_json = source, as_json
 
 
 def _quick() -> Any:

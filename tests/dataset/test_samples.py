@@ -17,9 +17,11 @@ from m2m.dataset import (
     load_dataset,
     split,
 )
+from m2m.dataset.row_source import open_source
 from m2m.dataset.samples import shelved
 from m2m.errors import InputError
 from m2m.formats.records import rows_text
+from m2m.opening import Text
 from m2m.tokenizer import ChatTemplate, Formatter, Tokenizer
 from tests.tiny import CHATML, pico_config, pico_dataset, pico_metadata
 
@@ -150,3 +152,20 @@ def test_samples_in_a_file_are_those_in_memory() -> None:
         assert kept == [
             (s.ids.tolist(), s.loss_mask.tolist(), s.line, s.turn, len(s), s.size) for s in found
         ]
+
+
+def test_only_xliff_with_segments_that_are_left_out_since_has_a_new_fingerprint(
+    tmp_path: Path, formatter: Formatter
+) -> None:
+    path = tmp_path / "a.xlf"
+    unit = '<trans-unit id="{0}"{1}><source>a{0}</source><target>b{0}</target></trans-unit>'
+    prints = []
+    for more in ("", ' translate="no"'):
+        units = unit.format(1, "") + unit.format(2, more)
+        text = f'<xliff version="1.2"><file><body>{units}</body></file></xliff>'
+        path.write_text(text, encoding="utf-8")
+        source = open_source([path])
+        plain = Text(path, "", source.sha256, 0)
+        same = dataset_fingerprint(source, formatter, 9) == dataset_fingerprint(plain, formatter, 9)
+        prints.append(same)
+    assert prints == [True, False]

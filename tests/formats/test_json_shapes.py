@@ -186,3 +186,19 @@ def test_rows_two_levels_inside_are_offered_by_their_path(tmp_path: Path) -> Non
         read_rows(path)
     assert caught.value.members == (path / "hits/hits",)
     assert [r.fields["_source"] for r in rows_text(path / "hits/hits").records] == ROWS
+
+
+def test_values_of_yaml_are_those_that_json_has_too(tmp_path: Path) -> None:
+    written = ["no", "12:30", "017", "0x1F", "1_000", "2.5", "7", "true", "'7'", "~"]
+    text = "".join(f"- prompt: a\n  completion: {each}\n" for each in written)
+    (tmp_path / "a.yaml").write_text(text, encoding="utf-8")
+    values = [record.fields["completion"] for record in read_records(tmp_path / "a.yaml")]
+    assert values == ["no", "12:30", "017", "0x1F", "1_000", 2.5, 7, True, "7", None]
+    assert "'prompt' appears twice" in refused(tmp_path / "b.yaml", "- {prompt: a, prompt: b}\n")
+    assert "save its rows as JSONL" in refused(tmp_path / "c.yaml", "- 1\n" * 10_001)
+
+
+@pytest.mark.parametrize("value", ["b'x'", "{'x'}", "2j"])
+def test_values_of_python_that_json_lacks_are_refused(tmp_path: Path, value: str) -> None:
+    row = f"{{'prompt': 'a', 'completion': {value}}}\n"
+    assert "this is Python, not JSON" in refused(tmp_path / "a.jsonl", row * 2)
