@@ -59,7 +59,8 @@ def unnested(path: Path, records: Sequence[Record]) -> tuple[Sequence[Record], t
             f"each row has {counted(len(wide), 'question')} with their answers: each pair is a row"
         )
         return [Record(row, number) for number, row in enumerate(rows, 1)], (note,)
-    if records and any(_has_examples(record.fields) for record in records):
+    listed = records and "examples" in records[0].fields  # of Rasa, all entries have some
+    if listed and any(_has_examples(record.fields) for record in records):
         examples = [_examples(record) for record in records]
         rows = [row for found in examples for row in found]
         gone = sum(not found for found in examples)

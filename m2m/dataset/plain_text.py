@@ -80,7 +80,8 @@ _KINDS: tuple[tuple[str, re.Pattern[str], float, str], ...] = (
         "glossed sentences, with a translation in quotation marks after them",
         re.compile("['\u2018\u2019`][^'\u2018`]{4,}['\u2019]"),
         0.2,
-        "write each sentence as prompt and its translation as completion",
+        "write each sentence as prompt and its translation as completion, or write "
+        'text = "{text}" if they are lines of a story that people say',
     ),
     (
         "two languages with ||| between them",
@@ -148,7 +149,8 @@ def refuse_no_prose(path: Path, lines: Sequence[Line], answer: str = "completion
     ):
         raise InputError(
             f"{path}:{lines[0][1]}: questions and their answers are in turn, one a line",
-            f"write each two lines as prompt and {answer}",
+            f'write each two lines as prompt and {answer}, or write text = "{{text}}" if each line '
+            "is a text",
         )
     width = wrapped_at(lines)
     if width:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from m2m.dataset.guess import guess
+from m2m.dataset.mapping import RowMapping
 from m2m.dataset.nested import unnested
+from m2m.dataset.rows import load_dataset
 from m2m.dataset.templates import fill
+from m2m.errors import InputError
 from m2m.formats.records import Record
 
 
@@ -52,3 +58,30 @@ def test_an_optional_list_has_its_form() -> None:
     assert fill(template, {"a": "x", "tags": ["b", "c"]}) == "x b, c"
     assert fill(template, {"a": "x", "tags": '["b", "c"]'}) == "x b, c"
     assert fill(template, {"a": "x", "tags": None}).strip() == "x"
+
+
+@pytest.mark.parametrize("lines", ["Asha alirudi.\n\u2018Unatoka wapi?\u2019\n", "Jina?\nAsha.\n"])
+def test_a_story_that_looks_like_something_else_can_be_read(tmp_path: Path, lines: str) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text(lines * 4, encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        load_dataset(path)
+    assert 'write text = "{text}"' in (caught.value.hint or "")
+    assert len(load_dataset(path, RowMapping(text="{text}"))) == 8
+
+
+def test_rows_that_hold_no_others_are_not_all_looked_at() -> None:
+    rows = Counted([Record({"prompt": "a", "completion": "b"}, n) for n in range(100)])
+    assert unnested(Path("a.jsonl"), rows)[0] is rows
+    assert rows.read < 20
+
+
+class Counted(list[Record]):
+    """Records that count how many of them are read in turn."""
+
+    read = 0
+
+    def __iter__(self) -> Iterator[Record]:
+        for record in super().__iter__():
+            self.read += 1
+            yield record
