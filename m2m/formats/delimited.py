@@ -23,6 +23,7 @@ QUOTES = (
     "or save the file as JSONL"
 )
 _ESCAPED = re.compile(r"\\([\"\\])")
+_MARK = "\ufdd0"  # stands for \\" until cells are cut; Unicode keeps it out of texts
 _SEPARATORS = ("\t", ",", ";", "|")
 _FOREIGN = "\uff0c\u060c\uff1b\u061b\u3001\u00a6^~\x1f\x01"  # commas of other scripts, rare signs
 _NAMED = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "|"}
@@ -196,7 +197,7 @@ def _rows(
                 )
             elif row:
                 begun = True
-                yield row, number
+                yield [cell.replace(_MARK, '"') for cell in row] if escaped else row, number
             number += len(taken)
             taken.clear()
     except csv.Error as error:
@@ -216,12 +217,12 @@ def _offer(lines: Sequence[str], escaped: bool) -> str:
 def _plain(lines: Iterable[str], escaped: bool = False) -> Iterator[str]:
     """Yield lines without the BOM that a second file brings if files are joined.
 
-    If marks are `escaped`, each \\" is written as "", and two backslashes as one.
+    If marks are `escaped`, each \\" is written as _MARK, and two backslashes as one.
     """
     plain = (line.removeprefix("\ufeff") for line in lines)
     if not escaped:
         return plain
-    return (_ESCAPED.sub(lambda m: '""' if m[1] == '"' else "\\", line) for line in plain)
+    return (_ESCAPED.sub(lambda m: _MARK if m[1] == '"' else "\\", line) for line in plain)
 
 
 def _reader(lines: Iterator[str], separator: str, literal: bool, spaced: bool) -> Any:

@@ -166,6 +166,9 @@ def test_a_mark_after_a_backslash_is_offered(tmp_path: Path) -> None:
     assert 'quotes = "backslash"' in refused(tmp_path / "a.csv", text)
     assert read(tmp_path / "a.csv", text, quotes="backslash") == [
         {"prompt": 'Sema "habari", rafiki', "completion": "Hi"}]  # fmt: skip
+    text = 'prompt,completion\nalisema \\"ndiyo\\",\\"Hi\\"\n'
+    assert read(tmp_path / "a.csv", text, quotes="backslash") == [
+        {"prompt": 'alisema "ndiyo"', "completion": '"Hi"'}]  # fmt: skip
 
 
 @pytest.mark.parametrize(
