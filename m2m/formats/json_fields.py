@@ -139,14 +139,24 @@ def _read(kind: Any, value: Any, name: str) -> Any:
     if origin is Mapping:
         return {str(key): _read(args[1], item, name) for key, item in value.items()}
     if origin is Sequence or Ellipsis in args:
-        items = [_read(args[0], item, name) for item in value]
+        items = [_read(args[0], item, name) for item in _list(value, name)]
         return tuple(items) if origin is tuple else items
     if origin is tuple:
-        return tuple(_read(one, item, name) for one, item in zip(args, value, strict=True))
+        pairs = zip(args, _list(value, name), strict=True)
+        return tuple(_read(one, item, name) for one, item in pairs)
     if origin is UnionType:  # of text and a number
         return value if isinstance(value, int) else str(value)
     if hasattr(kind, "from_json"):
         return kind.from_json(value)
     if kind is Any:
         return value
+    if kind is bool and not isinstance(value, bool):
+        raise ValueError(f"{name} is {value!r:.40}, expected true or false")
     return Path(str(value)) if kind is Path else (str if origin is Literal else kind)(value)
+
+
+def _list(value: Any, name: str) -> Sequence[Any]:
+    """Return the value if it is a list: a text is not the list of its letters."""
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"{name} is {value!r:.40}, expected a list")
+    return value

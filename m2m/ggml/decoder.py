@@ -75,7 +75,7 @@ class DeviceDecoder:
         self._base = Store(self._f, self._backend, device)
         self._adapters: Store | None = None
         self._pairs: dict[str, Adapter] = {}
-        self._checked = False
+        self._checked: set[bool] = set()  # graphs without and with gradients
         self._weights = self._load(weights, kind)
 
     def close(self) -> None:
@@ -148,8 +148,9 @@ class DeviceDecoder:
             graph.close()
 
     def _compute(self, graph: Graph, tokens: int) -> None:
-        if not self._checked:
+        if bool(graph.gradients) not in self._checked:
             self._refuse_unsupported(graph)
+            self._checked.add(bool(graph.gradients))
         hint = 'lower batch_tokens in [train], or set device = "cpu" in [limits]'
         if not self._f.gallocr_alloc_graph(self._memory, graph.graph):
             raise ResourceError(
@@ -174,7 +175,6 @@ class DeviceDecoder:
                 f"{self.device} cannot compute {', '.join(sorted(lacking))}",
                 'set device = "cpu" in [limits]',
             )
-        self._checked = True
 
     def _fetch(self, graph: Graph, lora: Mapping[str, LoraPair], grads: Grads) -> None:
         for module, (da, db) in graph.gradients.items():

@@ -85,7 +85,10 @@ def test_only_a_newer_key_may_be_missing() -> None:
 
 @pytest.mark.parametrize(
     ("key", "wrong"),
-    [("rank", -1), ("rank", 1.5), ("ends", [1]), ("each", [3]), ("gains", ["x"]), ("gain", "much")],
+    [
+        *(("rank", -1), ("rank", 1.5), ("ends", [1]), ("each", [3]), ("gains", ["x"])),
+        *(("gain", "much"), ("names", "ab")),
+    ],
 )
 def test_values_that_do_not_fit_the_type_are_refused(key: str, wrong: Any) -> None:
     with pytest.raises((TypeError, ValueError, AttributeError)):
