@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 
+from m2m.counted import counted
 from m2m.tokenizer.special import ENDS
 
 # Not U+200C and U+200D, which scripts need. Thai, Lao, Burmese and Khmer part words by U+200B.
@@ -53,6 +54,19 @@ def find_faults(texts: Sequence[str]) -> dict[str, list[int]]:
             if is_faulty(text):
                 faulty[kind].append(place)
     return {kind: places for kind, places in faulty.items() if places}
+
+
+def words_of_lost(texts: Iterable[str], kind: str) -> str:
+    """Return how many texts have U+FFFD in place of a character, in words; "" for none.
+
+    Half a surrogate pair in JSON is read as one too (`m2m.formats.json_rows.mended`).
+    """
+    count = sum(map(_is_lossy, texts))
+    return f"{counted(count, kind)} with U+FFFD in place of a lost character" if count else ""
+
+
+def _is_lossy(text: str) -> bool:
+    return not text.isascii() and bool(_LOST.search(text))
 
 
 def letters_lost(texts: Sequence[str]) -> list[int]:
@@ -153,7 +167,7 @@ FAULTS: dict[str, tuple[str, str, Callable[[str], bool]]] = {
     "lost": (
         "characters that an earlier conversion lost",
         "go back to the source; nothing here can restore them",
-        lambda text: not text.isascii() and bool(_LOST.search(text)),
+        _is_lossy,
     ),
     "control": (
         "control characters",

@@ -9,6 +9,7 @@ from pathlib import Path
 from m2m.adapter import check_adapter, load_adapter
 from m2m.checkpoint import BaseModel
 from m2m.dataset import RowLimit, Sample, dataset_fingerprint, encode
+from m2m.dataset.characters import words_of_lost
 from m2m.dataset.long_rows import NONE, LongRows, fitted
 from m2m.dataset.mapping import RowMapping
 from m2m.dataset.noise import closed_set
@@ -107,7 +108,9 @@ def _rows(dataset: Dataset, opened: Opened | None, recipe: Recipe) -> Corpus | N
         mark = fingerprint(rows=mark, normalise=form, long_rows=limit.long_rows)
     kept, held_out = hold_out(samples, recipe.train)
     own = form_of(row.plain_text for row in rows)
-    reading = "; ".join(note for note in read.notes if note != left_out(read.skipped))
+    notes = [note for note in read.notes if note != left_out(read.skipped)]
+    lost = words_of_lost((row.plain_text for row in rows), "row")
+    reading = "; ".join(filter(None, [*notes, lost]))
     labels = tuple(closed_set(row.sides[1] for row in rows if row.text is None))
     return Corpus(
         dataset.name, kept, held_out, mark, file.sha256, long_rows, own, read.skipped, reading,

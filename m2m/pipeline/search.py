@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from m2m.adapter import load_adapter
+from m2m.dataset.characters import words_of_lost
 from m2m.errors import NOISY, Caution, Interrupted
 from m2m.evaluate.metrics import best_possible
+from m2m.evaluate.normalised import task_texts
 from m2m.evaluate.same import question_keys
+from m2m.evaluate.tasks import Task
 from m2m.formats.journal import Journal
 from m2m.merge.geometry import base_norm, gram_matrix
 from m2m.mix.example_order import ExampleOrder
@@ -50,13 +53,17 @@ def search_space(inputs: Inputs) -> Space:
 
 
 def readings(inputs: Inputs) -> list[str]:
-    """Say which rows of datasets and targets `where` picked, and how their answers were read."""
+    """Say which rows `where` picked, how answers were read, and where characters were lost."""
     words = {corpus.name: corpus.reading for corpus in inputs.corpora.values()}
-    words |= {name: task.reading for name, task in inputs.dev.items()}
+    words |= {name: _reading(task) for name, task in inputs.dev.items()}
     for name, task in inputs.test.items():
-        if task.reading != words.get(name):
-            words[f"{name} (test)"] = task.reading
+        if (reading := _reading(task)) != words.get(name):
+            words[f"{name} (test)"] = reading
     return [f"{name}: {reading}" for name, reading in words.items() if reading]
+
+
+def _reading(task: Task) -> str:
+    return "; ".join(filter(None, [task.reading, words_of_lost(task_texts(task), "example")]))
 
 
 def search(run: TrainedRun) -> Ranking:

@@ -96,6 +96,18 @@ def test_a_run_says_which_rows_it_uses_and_how_answers_are_read(recipe: Path) ->
     assert picked == f"copy: {written['copy']['reading']}"
 
 
+def test_a_run_says_which_texts_have_lost_characters(recipe: Path) -> None:
+    """JSON's half of an emoji is read as U+FFFD, which nobody chose."""
+    for name, key in (("copy", "prompt"), ("dev", "question")):
+        path = recipe.parent / f"{name}.jsonl"
+        rows = [json.loads(line) for line in lines_of(path)]
+        rows[0][key] += " \ud83d"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    dataset, target, _test = readings(read_inputs(load_recipe(recipe)))
+    assert dataset == "copy: 1 row with U+FFFD in place of a lost character"
+    assert target.endswith("1 example with U+FFFD in place of a lost character")
+
+
 def load_text(recipe: Path, line: str) -> Path:
     path = recipe.with_name("wrong.toml")
     text = recipe.read_text(encoding="utf-8")
