@@ -53,7 +53,7 @@ _ASKED_ON = re.compile("timestamp|horodat(eur|age)|carimbo de data/hora")  # of 
 _WRITTEN = re.compile(
     r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}(?!\d).*|[^\s@]+@[^\s@.]+(?:\.[^\s@.]+)+|https?://\S+|"
     r"(?:uuid:)?[\da-f-]{16,}|[A-Z][a-z]{2} \d{1,2}, \d{4}\b.*|"
-    r"\S+\.(wav|mp3|ogg|flac|jpe?g|png|txt|csv|json)|CC[- ](BY|0).*|.*Attribution: .*",
+    r"\S+\.(wav|mp3|ogg|flac|jpe?g|png|txt|csv|json)|CC[- ](BY|0).*|(?s:.*Attribution: .*)",
     re.IGNORECASE,
 )
 _CODE = re.compile(r"[a-z_./-]*\d[\w./-]*", re.IGNORECASE)  # such as LJ001-0002
