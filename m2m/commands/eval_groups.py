@@ -109,7 +109,9 @@ def refuse_same_names(tasks: Sequence[Task]) -> None:
 
 def group_results(groups: Sequence[Group], results: Sequence[Evaluated]) -> list[GroupResult]:
     """Return the numbers of all groups, for each model."""
-    made = []
+    made = list[GroupResult]()
+    if not groups:  # else errors would be computed for nothing
+        return made
     for model in dict.fromkeys(result.model for result in results):
         own = [result for result in results if result.model == model]
         table = {result.task.name: row_of(result) for result in own if result.task.harness}
