@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -131,13 +132,10 @@ class DeviceDecoder:
         graph = Graph(self._f, _most(self.config, layout))
         try:
             maps = {
-                module: LinearMap(
-                    module, one.weight, one.back, one.bias, one.shape, self._pairs.get(module)
-                )
+                module: replace(one, adapter=self._pairs.get(module))
                 for module, one in self._weights.maps.items()
             }
-            own = self._weights
-            bound = Weights(maps, own.vectors, own.table, own.head, own.head_back)
+            bound = replace(self._weights, maps=maps)
             network = Network(graph, self.config, bound, layout, self._boost)
             losses = network.losses(grads is not None)
             self._compute(graph, len(layout.tokens))

@@ -152,10 +152,19 @@ class Graph:
             value.grad = grad if value.grad is None else self.op("add", value.grad, grad)
 
     def apply(
-        self, tensor: int, shape: Shape, parents: Sequence[Value], back: Callable[[int], None]
+        self,
+        tensor: int,
+        shape: Shape,
+        parents: Sequence[Value],
+        back: Callable[[int], None],
+        *,
+        trains: bool = False,
     ) -> Value:
-        """Return an operation's value; `back` gives the parents their part of its gradient."""
-        value = Value(tensor, shape, any(parent.trains for parent in parents))
+        """Return an operation's value; `back` gives the parents their part of its gradient.
+
+        With `trains` it has a gradient even if nothing trainable precedes it.
+        """
+        value = Value(tensor, shape, trains or any(parent.trains for parent in parents))
         if value.trains:
             self._tape.append(lambda: back(value.grad) if value.grad is not None else None)
         return value
@@ -248,11 +257,8 @@ class Graph:
             if x.trains:
                 self.give(x, self.op("mul_mat", self.across(pair.a), dlow))
 
-        value = self.apply(out, (linear.shape[0], x.shape[1]), (x,), back)
-        if pair is not None and not value.trains:  # nothing before it trains, but the pair does
-            value.trains = True
-            self._tape.append(lambda: back(value.grad) if value.grad is not None else None)
-        return value
+        shape = (linear.shape[0], x.shape[1])
+        return self.apply(out, shape, (x,), back, trains=pair is not None)
 
     def rope(self, x: Value, rope: Rope) -> Value:
         """Return x (D, H, T) with its heads rotated to the positions of their tokens."""

@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from m2m.errors import ResourceError
 from m2m.formats.half import f32_to_bf16, f32_to_f16
 from m2m.ggml import bindings as c
+from m2m.kernels.q8_0 import BYTES, VALUES
 from m2m.nn.functional import widened
 
 Kind = Literal["f32", "f16", "bf16", "q8_0"]
 TYPES = {"f32": c.F32, "f16": c.F16, "bf16": c.BF16, "q8_0": c.Q8_0}
-_BLOCK = 32  # values of a block of Q8_0
 _MOST = 1 << 14  # tensors of a store
-_BLOCK_BYTES = 34
 
 
 class Store:
@@ -62,7 +61,7 @@ class Store:
 
     def _named(self, name: str, kind: Kind, rows: int, columns: int, turned: bool = False) -> int:
         """Q8_0 has blocks of 32 values in a row; matrices of other sizes stay in float16."""
-        own: Kind = "f16" if kind == "q8_0" and columns % _BLOCK else kind
+        own: Kind = "f16" if kind == "q8_0" and columns % VALUES else kind
         tensor = self.tensor(rows, columns, own)
 
         def write(array: NDArray[Any]) -> None:
@@ -120,7 +119,7 @@ class Store:
             return wide
         if kind == "q8_0":
             rows, columns = wide.shape
-            out = np.empty((rows, columns // _BLOCK * _BLOCK_BYTES), np.uint8)
+            out = np.empty((rows, columns // VALUES * BYTES), np.uint8)
             self._f.quantize_chunk(
                 c.Q8_0, wide.ctypes.data, out.ctypes.data, 0, rows, columns, None
             )

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _BLOCK = np.dtype([("d", "<f2"), ("qs", "i1", (32,))])  # block_q8_0, ggml-common.h
+TYPE = 8  # enum ggml_type, ggml.h
 VALUES, BYTES = 32, _BLOCK.itemsize  # of a block
 _SIGN = np.uint32(0x80000000)
 # roundf(v) is trunc(v + copysign(h, v)) with h the largest number below one half. With exactly one

@@ -21,13 +21,11 @@ from numpy.typing import DTypeLike, NDArray
 
 from m2m.arrays import Array
 from m2m.blas import one_blas_thread
-from m2m.kernels import bfloat16
+from m2m.kernels import bfloat16, q8_0
 from m2m.kernels import blocks as ggml
-from m2m.kernels.q8_0 import BYTES, VALUES, quantize_q8_0
 from m2m.nn.functional import BITS, blocks, widen
 from m2m.nn.workspace import Workspace
 
-Q8_0 = 8  # enum ggml_type, ggml.h
 _TINY = 1e-36  # a block of smaller weights has no scale in Q8_0
 WORTH_BF16 = 1.2  # a step is faster only if products are this many times as fast as in float32
 
@@ -220,26 +218,26 @@ class _Quantised(_Cast):
 
     @staticmethod
     def wide(columns: int, rank: int) -> int:
-        return -(-(columns + rank) // VALUES) * VALUES
+        return -(-(columns + rank) // q8_0.VALUES) * q8_0.VALUES
 
     def _zeros(self, wide: int) -> NDArray[Any]:
-        return np.zeros((self.rows, wide // VALUES * BYTES), np.uint8)
+        return np.zeros((self.rows, wide // q8_0.VALUES * q8_0.BYTES), np.uint8)
 
     def _store(self, span: slice, weights: NDArray[Any]) -> None:
         own = self.wide(self.columns, 0)  # the last block of a row may have zeros after W
-        stored = self._stored[span, : own // VALUES * BYTES]
+        stored = self._stored[span, : own // q8_0.VALUES * q8_0.BYTES]
         for part in blocks(len(weights), own):
             rows = np.zeros((len(weights[part]), own), np.float32)
             widen(weights[part], rows[:, : self.columns])
             packed = np.empty(stored[part].shape, np.uint8)
-            if not quantize_q8_0(rows, packed):
+            if not q8_0.quantize_q8_0(rows, packed):
                 rows[np.abs(rows) < _TINY] = 0.0
-                quantize_q8_0(rows, packed)
+                q8_0.quantize_q8_0(rows, packed)
             stored[part] = packed
 
     def _widen(self, out: Array) -> None:
         single = out if out.dtype == np.float32 else np.empty(out.shape, np.float32)
-        ggml.widen(self._stored, Q8_0, single)
+        ggml.widen(self._stored, q8_0.TYPE, single)
         if single is not out:
             out[...] = single
 
