@@ -242,15 +242,11 @@ def settings_that_work(
         try:
             failed.read(files, setting)
             found.append([(files, setting)])
-        except (Choice, Marked, Several) as error:
-            if deeper:
+        except InputError as error:
+            asks = isinstance(error, Choice | Marked | Several)  # or else some rows are bad
+            if deeper and (asks or _SETTING.search(error.hint or "")):
                 inner = Failed(files, error, failed.read)
                 found.append(settings_that_work(inner, setting, deeper=inside))
-        except InputError as error:  # some rows are bad
-            if deeper and _SETTING.search(error.hint or ""):
-                found.append(
-                    settings_that_work(Failed(files, error, failed.read), setting, deeper=inside)
-                )
     return [one for rank in zip_longest(*found) for one in rank if one]
 
 

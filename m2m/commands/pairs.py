@@ -10,6 +10,7 @@ from m2m.dataset.mapping import RowMapping
 from m2m.dataset.row_source import open_source, part_names
 from m2m.dataset.templates import names_in
 from m2m.errors import InputError, M2MError
+from m2m.formats.nature import UNKNOWN
 from m2m.opening import ROWS, read_once
 
 _LONGEST_PART = 8  # letters of a language in a file's name: "swh_Latn"
@@ -62,7 +63,7 @@ def _has_texts(path: Path) -> bool:
     try:
         return open_source([path]).kind == "text"
     except InputError as error:
-        if "does not know the ending" in error.message:
+        if UNKNOWN in error.message:
             return True
         raise
 

@@ -16,6 +16,7 @@ from m2m.dataset.nested import unnested
 from m2m.dataset.parting import first_parting
 from m2m.dataset.plain_text import sibling_in_step
 from m2m.errors import InputError, Problems
+from m2m.formats.nature import UNKNOWN
 from m2m.formats.records import (
     Record,
     RowFile,
@@ -163,7 +164,7 @@ def open_source(
 
 def _with_sibling(path: Path, error: InputError) -> InputError:
     """Return the error about a file such as train.en with how to read it and train.yo together."""
-    if "does not know the ending" not in error.message or not path.is_file():
+    if UNKNOWN not in error.message or not path.is_file():
         return error
     other = sibling_in_step(path)
     if other is None:

@@ -22,6 +22,7 @@ from m2m.dataset.row import Row
 from m2m.dataset.row_source import RowSource
 from m2m.dataset.tool_calls import fit_arguments, refuse_unplain
 from m2m.errors import InputError, Problems
+from m2m.formats.translation_files import FIXED
 from m2m.opening import Text
 from m2m.tokenizer import Formatter, Message, Segment
 
@@ -31,7 +32,6 @@ _HEAD = struct.Struct("<IIB")  # tokens, changes of the mask, bytes of a token
 _HELD = 64 << 20  # bytes of samples that stay in memory
 # Raise this number when the same bytes give other samples than before.
 _SCHEMA = 3
-_LEFT_OUT = 'translate="no"'  # segments of XLIFF that were trained on before
 
 
 class Sample:
@@ -321,6 +321,7 @@ def dataset_fingerprint(
         formatter.identity,
         max_length,
         *([mapping.as_json()] if mapping.as_json() else []),  # older fingerprints have none
-        *([4] if any(_LEFT_OUT in note for note in getattr(file, "notes", ())) else []),
+        # Of such files other segments were trained on before.
+        *([4] if any(FIXED in note for note in getattr(file, "notes", ())) else []),
     ]
     return hashlib.sha256(json.dumps(parts).encode("utf-8")).hexdigest()

@@ -32,6 +32,7 @@ _REFUSED: tuple[tuple[bytes, str, str], ...] = (
     (b"#FORMAT=WebAnno", "words with their tags (WebAnno, INCEpTION)", _AS_ROWS),
     (b"version https://git-lfs", "a Git LFS pointer, not the data", "fetch it with `git lfs pull`"),
 )
+UNKNOWN = "m2m does not know the ending"  # begins the error about any other file
 _XML = re.compile(r"\s*<(?:\?xml|!doctype|html|head|body|tmx|xliff|tei|ts)\b", re.IGNORECASE)
 _TRANSLATIONS = re.compile(r"<(tmx|xliff)\b")
 _PO = re.compile(r'(?:#.*\n|\s)*msgid\s+"')
@@ -150,7 +151,7 @@ def _text(ending: str, text: str, name: str) -> str:
     if _HEADER.fullmatch(lines[0].strip()) if lines else False:
         return "table"
     raise Fault(
-        f"m2m does not know {f'the ending {ending}' if ending else 'files without an ending'}",
+        f"{UNKNOWN} {ending}" if ending else "m2m does not know files without an ending",
         f"rename it: {name}.txt has a text on each line, {name}.csv a table; {_KNOWN}",
     )
 

@@ -16,6 +16,7 @@ _DEEPEST = 100
 _CHARSET = re.compile(rb"charset=([\w-]+)")
 _PO_LINE = re.compile(r'\s*(?:(msgctxt|msgid_plural|msgid|msgstr(?:\[\d+\])?)\s*)?"(.*)"\s*$')
 _ESCAPE = re.compile(r"\\(.)")
+FIXED = 'translate="no"'  # the reason for which segments of XLIFF and TMX are left out
 _ESCAPED = {"n": "\n", "t": "\t", "r": "\r", '"': '"', "\\": "\\"}
 _CODES = {"bpt", "ept", "ph", "it", "ut", "x", "bx", "ex", "sub", "pc", "sc", "ec", "cp"}
 _KEEPS_TEXT = {"pc", "sub"}  # pairs of codes around text that people read
@@ -219,7 +220,7 @@ class _Xml:
         pairs = Pairs()
         for unit, line, fixed in self._units:
             if fixed:
-                pairs.leave_out('translate="no"')
+                pairs.leave_out(FIXED)
             else:
                 pairs.add(unit.get(first, ""), unit.get(second, ""), line)
         if self._with_codes:

@@ -93,7 +93,8 @@ class Ladder:
                 mark = fingerprint(before=corpus.fingerprint, after=after, now=rest.fingerprint)
                 corpus = dataclasses.replace(rest, fingerprint=mark)
         state = self._state(mixture, [name for name in mixture.datasets if name not in left])
-        return Job(corpus, config, folder, steps, state, True, device_name(inputs))
+        device = device_name(inputs)
+        return Job(corpus, config, folder, steps, state, last=True, device=device)
 
     def drop(self, mixture: Mixture, steps: int, name: str) -> None:
         """Leave a dataset out of a mixture's training from that many steps on."""
