@@ -19,13 +19,13 @@ _LATER_LINE = re.compile(r"\n(?!  )")
 WORTHLESS, UNSURE, NOISY, OTHER = range(4)
 
 
-class Caution(str):
+class WarningText(str):
     """A warning, with its gravity: the lower, the less the result is worth."""
 
     gravity: int
 
     def __new__(cls, text: str, gravity: int = OTHER) -> Self:
-        """Make one of a sentence, which may be a caution already."""
+        """Make one of a sentence, which may be one already."""
         made = super().__new__(cls, text)
         made.gravity = min(gravity, getattr(text, "gravity", OTHER))
         return made

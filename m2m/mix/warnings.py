@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2m.counted import are
-from m2m.errors import NOISY, UNSURE, WORTHLESS, Caution
+from m2m.errors import NOISY, UNSURE, WORTHLESS, WarningText
 from m2m.evaluate.metrics import METRICS
 from m2m.evaluate.same import in_words
 from m2m.export.merged_gguf import LOW_SURVIVAL
@@ -120,7 +120,7 @@ def mixture_warnings(
 
 
 def _noisy(warnings: Sequence[str]) -> list[str]:
-    return [Caution(text, NOISY) for text in warnings]
+    return [WarningText(text, NOISY) for text in warnings]
 
 
 def _survival(trials: Sequence[Trial]) -> list[str]:
@@ -170,7 +170,7 @@ def _chance(
     ):
         return []  # `cut_answers` gives the reason
     return [
-        Caution(
+        WarningText(
             f"On {objective.target} no model was clearly better than guessing. Do not use this "
             "ranking. Train longer ([train] steps), or write more dev questions.",
             WORTHLESS,
@@ -240,7 +240,7 @@ def control_warnings(ranking: Sequence[Ranked], controls: Set[str]) -> list[str]
         or (place.tied_with_best and controls >= {*place.mixture.datasets})
     ]
     return [
-        Caution(
+        WarningText(
             f"{place.mixture.label} has answers that are wrong on purpose, and is too close to the "
             "best to decide. Do not trust this ranking. Write more dev questions, or train longer.",
             WORTHLESS,
@@ -275,7 +275,7 @@ def _lengths(names: Sequence[str], norms: NDArray[np.float64]) -> list[str]:
     warnings = list[str]()
     if norms[longest] > FAR:
         warnings.append(
-            Caution(
+            WarningText(
                 f"Training on {names[longest]} changed the model too much ({norms[longest]:.0%}). "
                 "The quick search is not reliable. Use a lower learning_rate or fewer steps.",
                 UNSURE,

@@ -19,7 +19,7 @@ from m2m.dataset.mapping import RowMapping
 from m2m.dataset.normal_form import AS_IS, normalised_rows
 from m2m.dataset.row_source import open_source, options_of
 from m2m.dataset.rows import Row
-from m2m.errors import Caution, InputError, M2MError
+from m2m.errors import InputError, M2MError, WarningText
 from m2m.evaluate.overlap import answer_match
 from m2m.evaluate.same import in_words, question_keys
 from m2m.export.lora_gguf import export_lora
@@ -122,7 +122,7 @@ def export(run: TrainedRun, ranking: Ranking, confirmation: Confirmation) -> Exp
         ],
         warnings=sorted(
             [*inputs.warnings, *ranking.warnings, *confirmation.warnings, *tested.warnings],
-            key=lambda text: Caution(text).gravity,
+            key=lambda text: WarningText(text).gravity,
         ),
         serving=serving,
         compared=_compared(confirmation, inputs),

@@ -25,7 +25,7 @@ from m2m.dataset.duplicates import holding
 from m2m.dataset.grams import comparable, head_and_tail, joined, unframed, without_frame
 from m2m.dataset.mapping import RowMapping
 from m2m.dataset.row_source import open_source, options_of
-from m2m.errors import UNSURE, WORTHLESS, Caution, InputError, Problems
+from m2m.errors import UNSURE, WORTHLESS, InputError, Problems, WarningText
 from m2m.evaluate.same import question_keys
 from m2m.evaluate.tasks import Task
 from m2m.formats.atomic import write_json
@@ -64,7 +64,7 @@ class Leak:
             "is also a dev or test question" if self.rows == 1 else "are also dev or test questions"
         )
         them = "it" if self.rows == 1 else "them"
-        return Caution(
+        return WarningText(
             f"{self.where} {are}. The model has seen the answer, so its score is too high. "
             f"Delete {them}.",
             WORTHLESS,
@@ -224,7 +224,7 @@ def shared(inputs: Inputs) -> dict[str, int]:
 def shared_warnings(inputs: Inputs) -> list[str]:
     """Return a warning for each target whose test set shares questions with a dev set."""
     return [
-        Caution(
+        WarningText(
             f"{count} of {counted(len(inputs.test[name].examples), 'test question')} of {name} are "
             "also dev questions, which helped to choose the winner. Replace them.",
             UNSURE,

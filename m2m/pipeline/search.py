@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from m2m.adapter import load_adapter
 from m2m.dataset.characters import words_of_lost
-from m2m.errors import NOISY, Caution, Interrupted
+from m2m.errors import NOISY, Interrupted, WarningText
 from m2m.evaluate.metrics import best_possible
 from m2m.evaluate.normalised import task_texts
 from m2m.evaluate.same import question_keys
@@ -229,4 +229,4 @@ def rounding_warnings(run: TrainedRun, finalists: Sequence[Mixture]) -> list[str
         f"{best.mixture.label} as {quantize.export}, the export type ({best.score:z.3f} against "
         f"{pick.score:z.3f}, {clear}). Confirm both, or export a finer type ([quantize] export)."
     )
-    return [Caution(text, NOISY)]
+    return [WarningText(text, NOISY)]

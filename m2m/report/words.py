@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from m2m.counted import counted
-from m2m.errors import Caution
+from m2m.errors import WarningText
 from m2m.mix.facets import Breakdown
 from m2m.mix.mixture import Mixture
 from m2m.mix.verdict import questions_needed
@@ -48,7 +48,7 @@ def findings(facts: Facts) -> list[str]:
 
 def warnings(facts: Facts) -> list[str]:
     """Return the warnings, gravest first; those that say the same of datasets are one sentence."""
-    listed = sorted(facts.warnings, key=lambda text: Caution(text).gravity)
+    listed = sorted(facts.warnings, key=lambda text: WarningText(text).gravity)
     every = dict.fromkeys([*listed, *facts.remarks])
     names = sorted((source.name for source in facts.sources), key=len, reverse=True)
     if not names:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from m2m.adapter import OWN
-from m2m.errors import NOISY, Caution, InputError
+from m2m.errors import NOISY, InputError, WarningText
 from m2m.evaluate.same import in_words
 from m2m.export.licences import remarks
 from m2m.formats.journal import Journal
@@ -168,7 +168,7 @@ def read_facts(path: Path, watts: float | None = None) -> Facts:
             *_few(ranking),
             *(ranking.warnings if ranking else ()),
             *(confirmation.warnings if confirmation else ()),
-            *(Caution(text, NOISY) for text in (export.warnings if export else ())),
+            *(WarningText(text, NOISY) for text in (export.warnings if export else ())),
         ],
         remarks=remarks([(f"base model {base['name']}", str(base.get("licence") or "")), *used])
         if used
@@ -195,7 +195,7 @@ def _few(ranking: Ranking | None) -> list[str]:
         return []
     count = in_words(ranking.examples, ranking.different)
     text = f"{count} of {ranking.target} are too few. Write at least {FEW_EXAMPLES}, better 100."
-    return [Caution(text, NOISY)]
+    return [WarningText(text, NOISY)]
 
 
 def _relative(value: Any, root: Path) -> Any:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from m2m.errors import UNSURE, Caution, InputError
+from m2m.errors import UNSURE, InputError, WarningText
 from m2m.formats.atomic import write_json
 from m2m.formats.journal import Journal
 from m2m.formats.json_values import refuse_other_kinds
@@ -192,7 +192,7 @@ class RunFolder:
         results = {name: read_object(path) for name, path in paths.items() if path.is_file()}
         marks = {name: _mark(name, results[name]) for name in _DECIDES if name in results}
         return [
-            Caution(
+            WarningText(
                 f"{name} was made before {before} changed: `m2m {_REDO[name]} RECIPE` brings it up "
                 "to date",
                 UNSURE,

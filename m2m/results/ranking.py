@@ -8,7 +8,7 @@ from itertools import chain, repeat
 from typing import Annotated, Any, Self
 
 from m2m.counted import counted
-from m2m.errors import OTHER, Caution
+from m2m.errors import OTHER, WarningText
 from m2m.evaluate.score import Score
 from m2m.formats.json_fields import Inline, JsonFields, Key, Newer, OrUnknown, Rounded, inserted
 from m2m.formats.json_values import as_seconds
@@ -92,7 +92,7 @@ class Ranking(JsonFields):
         written = super().as_json()
         for name, verdict in written.pop("verdicts").items():
             written["dataset_worth"][name]["verdict"] = verdict
-        written["gravity"] = [Caution(text).gravity for text in self.warnings]
+        written["gravity"] = [WarningText(text).gravity for text in self.warnings]
         written = inserted(written, "candidates", evaluated=len(self.places))
         return inserted(written, "mixtures", worst=self.worst and self.worst.as_json())
 
@@ -112,7 +112,7 @@ class Ranking(JsonFields):
         if not read.places and read.strategy != NONE:
             raise ValueError("no mixtures")
         grave = zip(read.warnings, chain(data.get("gravity", ()), repeat(OTHER)), strict=False)
-        return replace(read, warnings=[Caution(text, int(gravity)) for text, gravity in grave])
+        return replace(read, warnings=[WarningText(text, int(gravity)) for text, gravity in grave])
 
 
 def ranking_tables(ranking: Ranking, names: Sequence[str]) -> list[Table]:

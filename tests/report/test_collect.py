@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from m2m.errors import NOISY, OTHER, UNSURE, WORTHLESS, Caution
+from m2m.errors import NOISY, OTHER, UNSURE, WORTHLESS, WarningText
 from m2m.mix.ranking import Interval
 from m2m.mix.warnings import control_warnings
 from m2m.pipeline.leaks import Leak
@@ -76,11 +76,11 @@ def test_the_questions_that_separate_the_best_two_follow_the_root_of_n() -> None
 
 def test_the_gravest_warning_stands_first() -> None:
     text = [
-        Caution("Rounding to q8_0 lost part of what was learned.", NOISY),
+        WarningText("Rounding to q8_0 lost part of what was learned.", NOISY),
         "Labels of aa differ only in case from others.",
-        Caution("ranking.json was made before recipe.json changed", UNSURE),
+        WarningText("ranking.json was made before recipe.json changed", UNSURE),
         Leak("aa", 1, (3,)).warning,
-        Caution("20 questions are too few.", NOISY),
+        WarningText("20 questions are too few.", NOISY),
     ]
     facts = replace(samples.facts(), warnings=text, remarks=["bb: its licence forbids selling"])
     assert [warning[:9] for warning in warnings(facts)] == [
@@ -99,7 +99,7 @@ def test_a_ranking_keeps_the_gravity_of_its_warnings() -> None:
     facts = replace(samples.facts(), ranking=read, warnings=read.warnings, remarks=[])
     assert warnings(facts) == said[::-1]
     older = {key: value for key, value in written.items() if key != "gravity"}
-    assert [Caution(text).gravity for text in Ranking.from_json(older).warnings] == [OTHER] * 2
+    assert [WarningText(text).gravity for text in Ranking.from_json(older).warnings] == [OTHER] * 2
 
 
 def test_the_head_has_title_project_author_and_date() -> None:
