@@ -113,8 +113,8 @@ def ask(path: Path) -> None:
 def exactness(answers: Any) -> str:
     """The table of accepted model types with the largest differences of logits."""
     lines = [
-        "| models | `model_type` | largest difference to transformers | to llama.cpp |",
-        "| --- | --- | --- | --- |",
+        "| models | `model_type` | largest difference to transformers | to llama.cpp | lines |",
+        "| --- | --- | --- | --- | --- |",
     ]
     for family in FAMILIES.values():
         variants = [name for name in CONFIGS if CONFIGS[name].architecture == family.name]
@@ -122,7 +122,11 @@ def exactness(answers: Any) -> str:
         theirs = max((t for t, _ in apart if t is not None), default=None)
         kinds = ", ".join(f"`{kind}`" for kind in (*family.model_types, *family.spellings))
         shown = "not in transformers" if theirs is None else f"{theirs:.1e}"
-        lines.append(f"| {family.title} | {kinds} | {shown} | {max(o for _, o in apart):.1e} |")
+        size = len(
+            (ROOT / "m2m" / "families" / f"{family.name}.py").read_text("utf-8").splitlines()
+        )
+        largest = max(peer for _, peer in apart)
+        lines.append(f"| {family.title} | {kinds} | {shown} | {largest:.1e} | {size} |")
     return "\n".join(lines) + "\n"
 
 

@@ -38,6 +38,7 @@ _BY_MODEL_TYPE |= {kind: family for family in FAMILIES.values() for kind in fami
 _ACTIVATIONS = {"gelu_tanh": "gelu_pytorch_tanh"} | {x: x for x in ("silu", "relu2", "xielu")}
 _BIASES = ("attention_bias", "mlp_bias")
 _PARTIAL = "partial_rotary_factor"
+_OUTSIDE = ("tie_word_embeddings", "quantization_config")  # also of a model with a vision part
 _FLAGS = {"sliding_attention": True, "full_attention": False}
 # Traits that no family here has: the values that say so.
 _HARMLESS: dict[str, tuple[Any, ...]] = {
@@ -84,7 +85,10 @@ def unknown_json(path: Path, config: DecoderConfig) -> list[str]:
         known |= {*spelling.sizes, *spelling.needed}
     unknown = sorted(key for key in data if key not in known and not _IDLE.fullmatch(key))
     warnings = []
-    if family.turns_to_tanh and data.get(family.activation) == "gelu":
+    if (
+        family.turns_to_tanh
+        and {**family.defaults, **data}.get(family.activation, "gelu") == "gelu"
+    ):
         warnings.append(
             "The model was trained with GELU by erf. llama.cpp computes GELU by tanh, and so does "
             "m2m: logits differ by some thousandths from those of its maker's program."
@@ -95,6 +99,16 @@ def unknown_json(path: Path, config: DecoderConfig) -> list[str]:
             "rope_scaling is dynamic. It changes nothing up to "
             f"{counted(config.max_position_embeddings, 'token')}. The imported model takes texts "
             "up to this length, and its files do not have the setting."
+        )
+    if (
+        config.sliding_window
+        and not config.layer_is_local
+        and "full_attention" in _kinds(data.get("layer_types"))
+    ):
+        warnings.append(
+            "Some layers look through a window, others do not. llama.cpp has no window here. The "
+            f"imported model takes texts of up to {counted(config.sliding_window, 'token')}, for "
+            "which it is the same. Its files have the window in all layers."
         )
     if not unknown:
         return warnings
@@ -117,7 +131,7 @@ def config_from_json(path: Path) -> DecoderConfig:
     if spelling := spelling_of(data):
         data = _respelled(path, data, spelling)
     if isinstance(nested := data.get("text_config"), dict):  # a model with a vision part
-        data = {key: data[key] for key in ("tie_word_embeddings",) if key in data} | nested
+        data = {key: data[key] for key in _OUTSIDE if key in data} | nested
         if "model_type" in nested:  # Mistral 3's part may be a Ministral 3 or a Mistral
             family = family_of(nested["model_type"], _BY_MODEL_TYPE, f"{path}: model_type")
     data = _completed(data, family)
@@ -153,7 +167,8 @@ def config_from_json(path: Path) -> DecoderConfig:
 
 def _completed(data: Mapping[str, Any], family: Family) -> dict[str, Any]:
     """Return a config.json with the usual names of keys, and the family's defaults."""
-    whole = family.respelled(data)
+    data = family.respelled(data)
+    whole = dict(data)
     for ours, names in family.json.items():
         for name in reversed(names):
             if name in data:
@@ -218,12 +233,13 @@ def _window(
 ) -> dict[str, Any]:
     kinds, layers = keys.get("layer_types"), sizes["num_layers"]
     if family.window == "none":
-        if isinstance(kinds, list) and "sliding_attention" in kinds:
+        if "sliding_attention" in _kinds(kinds):
             keys.problems.add("layer_types has sliding_attention, which llama.cpp does not compute")
         return {}
     if family.window == "all":
-        window = keys.get("sliding_window")
-        return {} if window is None else {"sliding_window": keys.size("sliding_window")}
+        if keys.get("sliding_window") is None or _kinds(kinds) == {"full_attention"}:
+            return {}
+        return {"sliding_window": keys.size("sliding_window")}
     flags = local_layers(layers, keys.size("sliding_window_pattern", default=family.period))
     if isinstance(kinds, list):
         flags = tuple(_FLAGS[kind] for kind in map(str, kinds) if kind in _FLAGS)
@@ -239,6 +255,10 @@ def _window(
     theta = Keys(lambda key: local.get("rope_theta"), keys.problems)
     number = theta.number("rope_local_base_freq", default=family.local_theta)
     return values | {"local_rope_theta": number}
+
+
+def _kinds(layer_types: Any) -> set[str]:
+    return {*map(str, layer_types)} if isinstance(layer_types, list) else set()
 
 
 def _mixers(keys: Keys, family: Family, layers: int) -> tuple[str, ...]:

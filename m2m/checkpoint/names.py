@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
@@ -215,11 +215,13 @@ class Rules:
     def _rows(self, names: list[str], rule: Stored) -> list[slice | Array]:
         """Return the rows of each of `names` in the tensor that holds them."""
         sizes = [(*self._shapes[name], 1)[0] for name in names]
-        if rule.by_head:
-            every = np.arange(sum(sizes)).reshape(self._config.num_heads, len(names), -1)
-            return [every[:, number].reshape(-1) for number in range(len(names))]
-        ends = np.cumsum([0, *sizes]).tolist()
-        return [slice(ends[i], ends[i + 1]) for i in range(len(names))]
+        heads = self._config.num_kv_heads if rule.by_head else 1
+        ends = (np.cumsum([0, *sizes]) // heads).tolist()
+        places = [slice(*pair) for pair in pairwise(ends)]
+        if not rule.by_head:
+            return list(places)
+        every = np.arange(sum(sizes)).reshape(heads, -1)
+        return [every[:, place].reshape(-1) for place in places]
 
     def _shape(self, stored: str) -> tuple[int, ...]:
         names = self.parts[stored]

@@ -26,7 +26,8 @@ class Stored:
             neighbouring rows and Hugging Face rows half a head apart; else "".
         shift: number that the file adds to the values of its ".weight" (Gemma's norms: 1).
         transposed: the file stores matrices as (in, out), as GPT-2's Conv1D does.
-        by_head: of a tensor that holds several modules, each head has its rows together.
+        by_head: of a tensor that holds q, k and v, each head of k has its rows together, those of
+            its heads of q first.
         stacked: the modules are rows of one matrix, and not parts of one vector.
         channels: the file has an axis of one element after the first (torch's Conv1d).
         tiled: parts in which the file has the heads of a DeltaNet's values in another order: the

@@ -5,7 +5,7 @@ from m2m.families.family import FUSED, GPT_TRAITS, Family, Stored, of_width
 FAMILY = Family(
     "gpt2",
     "GPT-2, Goldfish",
-    ("gpt2",),
+    ("gpt2", "gpt-sw3"),
     "GPT2LMHeadModel",
     activation="activation_function",
     activations=("gelu_new", "gelu", "gelu_pytorch_tanh"),  # Goldfish: "gelu"
@@ -36,6 +36,7 @@ FAMILY = Family(
     traits=GPT_TRAITS | {"positions": "learned"},
     defaults={  # GPT2Config
         "rms_norm_eps": 1e-5,
+        "activation_function": "gelu_new",
         "tie_word_embeddings": True,
         "intermediate_size": of_width(4),
     },

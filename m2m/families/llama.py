@@ -5,7 +5,7 @@ from m2m.families.family import PAIRED, Family
 FAMILY = Family(
     "llama",
     "Llama 2 and 3, SmolLM2",
-    ("llama",),
+    ("llama", "iquestcoder"),
     "LlamaForCausalLM",
     biases=True,
     tensors=PAIRED,

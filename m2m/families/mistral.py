@@ -5,7 +5,7 @@ from m2m.families.family import PAIRED, Family
 FAMILY = Family(
     "mistral",
     "Mistral",
-    ("mistral",),
+    ("mistral", "ministral"),
     "MistralForCausalLM",
     gguf="llama",
     window="all",

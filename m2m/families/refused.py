@@ -16,6 +16,10 @@ _SHARED = "its layers share keys and values and have embeddings of their own"
 _SENSES = "it reads or writes pictures or sound, and m2m imports models of text"
 _LARGE = "its smallest models have 4 billion weights or more"
 _NOT_IN_LLAMA = "llama.cpp does not compute it, and m2m scores with llama.cpp"
+_LATENT = "its keys and values come from one short vector (latent attention, MLA)"
+_TERNARY = "each weight is -1, 0 or 1, and a merge with an adapter could not be stored as that"
+_LOOPS = "its layers run several times for each token, and it reads prompts in both directions"
+_SINKS = "its heads may attend to nothing (attention sinks), which m2m does not compute"
 _UNWRITTEN = "m2m does not have its layers yet"
 
 _NAMES = {
@@ -45,9 +49,13 @@ _NAMES = {
         emu3 fuyu git got_ocr2 mllama moshi moss_transcribe_diarize musicgen musicgen_melody
         phi4_multimodal trocr whisper""",
     _LARGE: "cohere command-r internlm3 persimmon",
+    _LATENT: "minicpm3 plm youtu",
+    _TERNARY: "bitnet",
+    _LOOPS: "hrm_text",
+    _SINKS: "granite_swa",
     _NOT_IN_LLAMA: """
-        biogpt blt codegen cpmant ctrl cwm diffllama gpt_neo gpt_neox_japanese gptj helium
-        hyperclovax nanochat openai-gpt opt vaultgemma xglm""",
+        biogpt blt codegen cohere_compass_text cpmant ctrl cwm diffllama gpt_neo
+        gpt_neox_japanese gptj helium hyperclovax nanochat openai-gpt opt vaultgemma xglm""",
 }
 REFUSED = {name: reason for reason, names in _NAMES.items() for name in names.split()}
 

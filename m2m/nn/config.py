@@ -90,6 +90,7 @@ class DecoderConfig:
         logit_cap: the same for the logits.
         positions: "learned" for embeddings of positions (GPT-2), "alibi" for biases of scores that
             grow with the distance (BLOOM, arXiv 2108.12409).
+        alibi_bias: the slopes of ALiBi are powers of 2 ** -alibi_bias (MPT).
         rotary_dim: channels of a head, from the first, that rotate (Pythia); 0: all of them.
         rotates_neighbours: channels 2j and 2j + 1 of a head rotate together (ERNIE 4.5); else
             channels j and j + D / 2.
@@ -148,6 +149,7 @@ class DecoderConfig:
     attention_cap: float = 0.0
     logit_cap: float = 0.0
     positions: Positions = "rotary"
+    alibi_bias: float = 8.0
     rotary_dim: int = 0
     rotates_neighbours: bool = False
     layer_is_rotated: tuple[bool, ...] = ()

@@ -236,7 +236,7 @@ class Decoder:
         for kind in {layer.kind for layer in self._layers if layer.kind is not None}:
             window = config.sliding_window if kind.local else 0
             group = config.num_heads // config.num_kv_heads
-            alibi = config.positions == "alibi"
+            alibi = config.alibi_bias if config.positions == "alibi" else 0.0
             cap = config.attention_cap
             heads = Heads(config.num_kv_heads, group, config.head_dim, window, cap, alibi)
             tables[kind] = rotary_table(config, layout.positions, kind, self.dtype)

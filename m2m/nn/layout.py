@@ -245,7 +245,7 @@ class Heads:
         dim: D.
         window: positions that a query sees, itself included; 0 for all before it.
         cap: scores s become cap * tanh(s / cap); 0: they do not.
-        alibi: whether scores fall with the distance, for each head by another slope.
+        alibi: if not 0, scores fall with the distance, for each head by another slope.
     """
 
     kv: int
@@ -253,7 +253,7 @@ class Heads:
     dim: int
     window: int = 0
     cap: float = 0.0
-    alibi: bool = False
+    alibi: float = 0.0
 
     @property
     def query_size(self) -> int:
@@ -270,12 +270,13 @@ class Heads:
         """Return ALiBi's slope for each query head, (H,), as ggml computes it (soft_max, ops.cpp).
 
         2^-(8/n), 2^-(16/n), ... for n, the largest power of two up to H; the others are between.
+        8 is `alibi`.
         """
         count = self.kv * self.group
         power = 1 << (count.bit_length() - 1)
         head = np.arange(count)
         steps = np.where(head < power, head + 1.0, (2.0 * (head - power) + 1.0) / 2.0)
-        slopes: NDArray[np.float64] = 2.0 ** (-8.0 / power * steps)
+        slopes: NDArray[np.float64] = 2.0 ** (-self.alibi / power * steps)
         return slopes
 
 

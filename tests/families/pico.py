@@ -44,6 +44,7 @@ CONFIGS["minicpm longrope"] = pico_config(
     rope_scaling=LONGROPE,
     tie_word_embeddings=False,
 )
+CONFIGS["starcoder of many keys"] = pico_config(architecture="starcoder", num_kv_heads=4)
 CONFIGS["gptneox in series"] = pico_config(architecture="gptneox", parallel=False)
 CONFIGS["stablelm 12b"] = pico_config(
     architecture="stablelm", attention_bias=False, qk_norm=True, parallel=True, shared_norm=True

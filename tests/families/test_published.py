@@ -22,6 +22,44 @@ RELEASED: dict[str, dict[str, Any]] = {
         "reorder_and_upcast_attn": False,
         "summary_type": "cls_index",
     },
+    "falcon": {  # Falcon 7B: num_kv_heads does not count, and GELU is by erf
+        "activation": "gelu",
+        "apply_residual_connection_post_layernorm": False,
+        "num_ln_in_parallel_attn": None,
+        "num_kv_heads": 4,
+    },
+    "starcoder": {  # StarCoderBase 1B
+        "attention_softmax_in_fp32": True,
+        "inference_runner": 0,
+        "max_batch_size": None,
+        "max_sequence_length": None,
+        "pad_key_length": True,
+        "pre_allocate_kv_cache": False,
+        "scale_attention_softmax_in_fp32": True,
+        "summary_use_proj": True,
+        "validate_runner_input": True,
+    },
+    "mpt": {  # MPT 7B
+        "attn_config": {
+            "alibi": True,
+            "alibi_bias_max": 8,
+            "attn_impl": "torch",
+            "attn_pdrop": 0,
+            "attn_type": "multihead_attention",
+            "attn_uses_sequence_id": False,
+            "clip_qkv": None,
+            "prefix_lm": False,
+            "qk_ln": False,
+            "softmax_scale": None,
+        },
+        "embedding_fraction": 1.0,
+        "emb_pdrop": 0,
+        "init_config": {"name": "kaiming_normal_", "verbose": 0},
+        "init_device": "cpu",
+        "learned_pos_emb": True,
+        "norm_type": "low_precision_layernorm",
+        "verbose": 0,
+    },
     "phi3": {"full_attn_mod": 1, "interpolate_factor": 1, "lm_head_bias": False},  # Phi-4-mini
     "bloom": {  # BLOOM 560M
         "attention_softmax_in_fp32": True,
@@ -61,6 +99,9 @@ OTHERWISE = [
     ("apertus", "post_norm", True),
     ("hunyuan_v1_dense", "use_cla", True),
     ("cohere2", "position_embedding_type", "absolute"),
+    ("falcon", "alibi", True),  # Falcon RW 1B
+    ("falcon", "new_decoder_architecture", True),  # Falcon 11B
+    ("mpt", "attn_config", {"alibi": True, "clip_qkv": 6}),
     ("arcee", "rope_scaling", YARN | {"mscale": 1.0, "mscale_all_dim": 0.5}),
 ]
 
@@ -81,7 +122,7 @@ def test_keys_of_a_release_are_known(tmp_path: Path, name: str) -> None:
         assert config == CONFIGS[name]
     cautions = unknown_json(path, config)
     assert [caution for caution in cautions if "does not know" in caution] == []
-    assert ("GELU by erf" in str(cautions)) == (name == "gpt2")
+    assert ("GELU by erf" in str(cautions)) == (name in ("gpt2", "falcon", "mpt"))
 
 
 @pytest.mark.parametrize(("name", "key", "value"), OTHERWISE)
@@ -90,3 +131,42 @@ def test_other_values_of_these_keys_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=key):
         config_from_json(written(tmp_path, name, {key: value}))
+
+
+def test_ministral_3_is_read_with_its_vision_part(tmp_path: Path) -> None:
+    """As Ministral 3 3B's own files are, at pico size."""
+    expected = CONFIGS["ministral3"]
+    assert expected.rope_scaling is not None
+    text = config_to_json(expected, "bfloat16", {})
+    rope = text.pop("rope_scaling") | {"type": "yarn", "beta_fast": 32.0, "beta_slow": 1.0}
+    text |= {"rope_parameters": rope | {"rope_theta": text.pop("rope_theta")}, "head_dim": 32}
+    whole = {
+        "architectures": ["Mistral3ForConditionalGeneration"],
+        "image_token_index": 10,
+        "model_type": "mistral3",
+        "multimodal_projector_bias": False,
+        "projector_hidden_act": "gelu",
+        "spatial_merge_size": 2,
+        "text_config": text | {"sliding_window": None, "use_cache": True},
+        "vision_config": {"model_type": "pixtral", "hidden_size": 1024, "rope_theta": 10000.0},
+        "vision_feature_layer": -1,
+    }
+    path = tmp_path / "config.json"
+    write_json(path, whole)
+    assert config_from_json(path) == expected
+    assert unknown_json(path, expected) == []
+    write_json(path, whole | {"quantization_config": {"quant_method": "fp8"}})
+    with pytest.raises(InputError, match="quantization_config"):
+        config_from_json(path)
+
+
+def test_layers_with_and_without_a_window_are_one_up_to_its_length(tmp_path: Path) -> None:
+    """Ministral 8B, which older files call a Mistral."""
+    config = CONFIGS["mistral"]
+    kinds = ["full_attention", "sliding_attention"]
+    for name in ("mistral", "ministral"):
+        path = written(tmp_path, "mistral", {"model_type": name, "layer_types": kinds})
+        assert config_from_json(path) == config
+        assert any("texts of up to 8 tokens" in text for text in unknown_json(path, config))
+    path = written(tmp_path, "mistral", {"layer_types": kinds[:1] * 2})
+    assert config_from_json(path).exact_length == config.max_position_embeddings

@@ -68,7 +68,8 @@ def test_logits_of_every_other_family(tmp_path: Path, variant: str) -> None:
     ours = Decoder(config, pico_weights(0, config)).logits(ids)
     with torch.no_grad():
         theirs = hf_model(folder)(input_ids=torch.from_numpy(ids)[None]).logits[0].numpy()
-    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    # transformers computes MPT's GELU by erf, llama.cpp and m2m by tanh.
+    np.testing.assert_allclose(ours, theirs, atol=2e-3 if variant == "mpt" else 1e-4)
 
 
 @pytest.mark.parametrize("variant", OTHERS)
@@ -94,6 +95,30 @@ def test_a_qwen3_5_with_a_vision_part_is_imported_without_it(tmp_path: Path) -> 
     )
     torch.manual_seed(0)
     model = transformers.Qwen3_5ForConditionalGeneration(settings).eval()
+    for parameter in model.parameters():
+        parameter.data = (parameter.data + 0.05 * torch.randn_like(parameter)).half().float()
+    model.save_pretrained(tmp_path / "hf")
+    pico_tokenizer_files(tmp_path / "hf")
+    import_model(tmp_path / "hf", tmp_path / "m", name="m")
+    base, ids = BaseModel.open(tmp_path / "m"), some_ids(config)
+    assert base.config == config
+    with torch.no_grad():
+        theirs = model(input_ids=torch.from_numpy(ids)[None]).logits[0].numpy()
+    ours = Decoder(base.config, base.weights).logits(ids)
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def test_a_ministral_3_with_a_vision_part_is_imported_without_it(tmp_path: Path) -> None:
+    config = CONFIGS["ministral3"]
+    text = json.loads((family_folder(tmp_path / "x", config) / "config.json").read_text("utf-8"))
+    vision = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
+    settings = transformers.Mistral3Config(
+        text_config=text,
+        vision_config=vision | {"model_type": "pixtral", "num_attention_heads": 2, "head_dim": 16},
+        tie_word_embeddings=True,
+    )
+    torch.manual_seed(0)
+    model = transformers.Mistral3ForConditionalGeneration(settings).eval()
     for parameter in model.parameters():
         parameter.data = (parameter.data + 0.05 * torch.randn_like(parameter)).half().float()
     model.save_pretrained(tmp_path / "hf")
