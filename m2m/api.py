@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,7 @@ from m2m.recipe.data_fields import NAME
 from m2m.results.confirmation import Confirmation
 from m2m.results.export import Exported
 from m2m.results.folder import RunFolder
+from m2m.results.more_rows import MoreRows
 from m2m.results.outcome import RunResult
 from m2m.results.ranking import Ranking
 from m2m.results.training import Trained
@@ -247,6 +248,11 @@ class Run:
         """Compare the ranking with real fine-tunes, like `m2m validate`."""
         with self._steps() as steps:
             return steps.validate()
+
+    def more_rows(self, datasets: Sequence[str] = ()) -> MoreRows:
+        """Measure how much more rows of datasets would help, like `m2m more-rows`."""
+        with self._steps() as steps:
+            return steps.more_rows(datasets)
 
     def export(self) -> Exported:
         """Write the winner as GGUF, like `m2m export`.

@@ -89,6 +89,7 @@ def cli() -> None:
     The main job:    m2m run recipe.toml
     Its steps:       m2m train, search, confirm, export, report
     Its reliability: m2m validate recipe.toml
+    Data to collect: m2m more-rows recipe.toml
     """
 
 

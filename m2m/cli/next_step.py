@@ -13,7 +13,8 @@ import click
 from m2m.cli.options import OUT, OVERRIDES, RECIPES, ROOTS, given_recipe
 
 _LINE = re.compile(r"\b(m2m (?:data )?([a-z-]+)) RECIPE\b")
-_TAKES_OUT = {"run", "train", "search", "confirm", "plan", "validate", "report", "export"}
+_TAKES_OUT = {"run", "train", "search", "confirm", "plan", "validate", "report", "export",
+              "more-rows"}  # fmt: skip
 _TAKES_ROOTS = {*_TAKES_OUT, "check", "clean", "preview"} - {"report"}
 _TAKES_FOLDERS = {"judge", "compare"}
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from m2m.results.confirmation import Confirmation
     from m2m.results.export import Exported
     from m2m.results.facts import Facts
+    from m2m.results.more_rows import MoreRows
     from m2m.results.outcome import RunResult
     from m2m.results.ranking import Ranking
     from m2m.results.table import Table as ResultTable
@@ -144,6 +145,14 @@ def validation(result: Validation) -> None:
 
     for table in validation_tables(result):
         print_result(table)
+
+
+def more_rows(result: MoreRows) -> None:
+    """Print the scores of halves and of all rows, and the gain of more rows."""
+    from m2m.results.more_rows import more_rows_table
+
+    print_result(more_rows_table(result))
+    say(*result.sentences)
 
 
 def exported(export: Exported) -> None:

@@ -1,4 +1,4 @@
-"""`m2m validate`: measure how far to trust a ranking."""
+"""`m2m validate` and `m2m more-rows`: how far to trust a ranking, and more rows."""
 
 from __future__ import annotations
 
@@ -67,4 +67,28 @@ def validate(
         )
 
 
-COMMANDS = [validate]
+@click.command("more-rows")
+@recipe_command
+@leaks_option
+@click.option("--dataset", "datasets", multiple=True, help="Only this one; can be repeated.")
+def more_rows(
+    recipe: Path, as_json: bool, quiet: bool, allow_leaks: bool, datasets: tuple[str, ...]
+) -> None:
+    """Measure how much more rows of each dataset would help.
+
+    It trains two more adapters for each dataset, on the two halves of its rows, for as many steps
+    as the one on all rows, and compares them on the dev questions. That takes about twice as long
+    as `m2m train`.
+
+    \b
+    Example:  m2m more-rows examples/swahili/recipe.toml --dataset sw_school
+    """
+    from m2m.cli import show
+    from m2m.cli.batch import opened
+
+    with opened(recipe, quiet, "more-rows", allow_leaks=allow_leaks) as work:
+        found = work.more_rows(datasets)
+        show.result(found.as_json(), as_json, lambda: show.more_rows(found), "m2m report RECIPE")
+
+
+COMMANDS = [validate, more_rows]

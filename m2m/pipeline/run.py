@@ -7,7 +7,7 @@ after a power cut `run` does only the rest.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Protocol
@@ -23,6 +23,7 @@ from m2m.pipeline.halving import Deadlines
 from m2m.pipeline.inputs import Inputs, read_inputs
 from m2m.pipeline.journals import set_aside
 from m2m.pipeline.leaks import find_leaks, refuse_leaks
+from m2m.pipeline.more_rows import measurable, more_rows
 from m2m.pipeline.resolved import refuse_other_results, resolved
 from m2m.pipeline.search import readings, search
 from m2m.pipeline.shares import (
@@ -44,7 +45,8 @@ from m2m.report import write_report
 from m2m.results.confirmation import Confirmation
 from m2m.results.export import Exported
 from m2m.results.facts import read_facts
-from m2m.results.folder import CONFIRMED, EXPORTED, RANKING, RECIPE, VALIDATED
+from m2m.results.folder import CONFIRMED, EXPORTED, MORE_ROWS, RANKING, RECIPE, VALIDATED
+from m2m.results.more_rows import MoreRows
 from m2m.results.outcome import RunResult
 from m2m.results.ranking import Ranking
 from m2m.results.stage import Stage
@@ -211,6 +213,15 @@ class Run:
             write_json(self._files.validation(validation.budget, ".json"), validation.as_json())
             self._files.keep(VALIDATED, validation.as_json())
             return validation
+
+    def more_rows(self, datasets: Sequence[str] = ()) -> MoreRows:
+        """Measure how much more rows of these datasets would help; no names: of all of them."""
+        names = measurable(self._inputs, datasets)
+        run = self.trained_run
+        with self._stage("more-rows"):
+            found = more_rows(run, names)
+            self._files.keep(MORE_ROWS, found.as_json())
+            return found
 
     def export(self) -> Exported:
         """Write the winner as files for others.

@@ -27,6 +27,7 @@ from m2m.results.confirmation import confirmed_table, facet_tables
 from m2m.results.courses import courses_table
 from m2m.results.facts import Facts, cost_table, source_table
 from m2m.results.judging import judged_table
+from m2m.results.more_rows import more_rows_table
 from m2m.results.ranking import Ranking, ranking_tables
 from m2m.results.training import training_table
 from m2m.results.validation import validation_tables
@@ -200,6 +201,9 @@ def _evidence(facts: Facts) -> Iterator[Markup]:
     if facts.confirmation and facts.confirmation.breakdowns:
         facets = facet_tables(facts.confirmation, len(facts.sources))
         yield section("By facet", *map(drawn_table, facets))
+    if facts.more_rows:
+        table = more_rows_table(facts.more_rows)
+        yield section("What more rows would bring", drawn_table(table))
     if facts.validation and facts.validation.mixtures:
         legend = "One dot is one mixture, as a surrogate and really fine-tuned; 95 % intervals."
         yield section(

@@ -223,6 +223,8 @@ def collecting(facts: Facts) -> list[str]:
 
 
 def _rows(facts: Facts) -> Iterator[str]:
+    if facts.more_rows:
+        yield from facts.more_rows.sentences
     ranking = facts.ranking
     if ranking is None or not ranking.worth:
         return
@@ -240,11 +242,11 @@ def _rows(facts: Facts) -> Iterator[str]:
         span = ranking.worth[name]
         start = f"{name} helps (worth {span.estimate:+z.3f}, 95 % range {span.ends})"
         yield _row_sentence(start, sources.get(name), curves.get(name))
-    yield (
-        "What a hundred more rows would bring was not measured. To see it, add a file with half of "
-        f"the rows of {helpful[0]} as one more dataset, and run again: the ranking shows the "
-        "scores of half and of all, each with its 95 % range."
-    )
+    if not facts.more_rows:
+        yield (
+            "What a hundred more rows would bring was not measured. `m2m more-rows RECIPE` "
+            "measures it."
+        )
 
 
 def _row_sentence(start: str, source: DatasetFacts | None, curve: Curve | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,6 +27,7 @@ from m2m.results.folder import (
     CONFIRMED,
     EXPORTED,
     JUDGED,
+    MORE_ROWS,
     RANKING,
     RECIPE,
     VALIDATED,
@@ -34,6 +35,7 @@ from m2m.results.folder import (
     parsed,
 )
 from m2m.results.judging import Judged, judged_table
+from m2m.results.more_rows import MoreRows, more_rows_table
 from m2m.results.ranking import Ranking, ranking_tables
 from m2m.results.settings import checked_settings
 from m2m.results.stage import Stage, added_up, stage_columns, stage_rows
@@ -87,6 +89,7 @@ class Facts(JsonFields):
     validation: Validation | None = None
     export: Exported | None = None
     judged: Judged | None = None
+    more_rows: MoreRows | None = None
     stages: Annotated[Sequence[Stage], Key("steps")] = ()
     watts: float = 0.0
     warnings: Sequence[str] = ()
@@ -160,6 +163,7 @@ def read_facts(path: Path, watts: float | None = None) -> Facts:
         validation=folder.read(VALIDATED, Validation.from_json),
         export=export,
         judged=folder.read(JUDGED, Judged.from_json),
+        more_rows=folder.read(MORE_ROWS, MoreRows.from_json),
         stages=_stages(folder, ranking),
         watts=parsed(recipe, lambda: float(assumed)) if watts is None else watts,
         warnings=[
@@ -286,10 +290,7 @@ def tables(facts: Facts) -> list[Table]:
         shown += facet_tables(facts.confirmation, len(facts.sources))
         if facts.confirmation.courses:
             shown.append(courses_table(facts.confirmation.courses, len(facts.sources)))
-    if facts.judged:
-        shown.append(judged_table(facts.judged))
-    if facts.validation:
-        shown += validation_tables(facts.validation)
+    shown += _asked_for(facts)
     if facts.curves:
         shown.append(training_table(facts.curves))
     if facts.sources:
@@ -297,6 +298,16 @@ def tables(facts: Facts) -> list[Table]:
     if facts.stages:
         shown.append(cost_table(facts))
     return [table for table in shown if table.rows]
+
+
+def _asked_for(facts: Facts) -> Iterator[Table]:
+    """Yield the tables of the commands that no run does by itself."""
+    if facts.judged:
+        yield judged_table(facts.judged)
+    if facts.more_rows:
+        yield more_rows_table(facts.more_rows)
+    if facts.validation:
+        yield from validation_tables(facts.validation)
 
 
 def csv_tables(facts: Facts) -> list[Table]:

@@ -1,8 +1,8 @@
 """The folder of a run: the names of its files, and results that note their inputs.
 
     recipe.json -> ranking.json -> confirm.json -> export.json
-                              |            \\-> judged.json
-                              \\-> validate.json
+            |                 |            \\-> judged.json
+            \\-> more-rows.json \\-> validate.json
 
 Each of these notes the state of the one before it, so that a report can warn of results that do not
 belong together.
@@ -27,10 +27,12 @@ from m2m.store import SHARES, fingerprint
 
 RECIPE, RANKING, CONFIRMED = RESOLVED, "ranking.json", "confirm.json"
 EXPORTED, VALIDATED, JUDGED = "export.json", "validate.json", "judged.json"
+MORE_ROWS = "more-rows.json"
 _MADE_FROM = {
     RANKING: RECIPE,
     CONFIRMED: RANKING,
     VALIDATED: RANKING,
+    MORE_ROWS: RECIPE,
     EXPORTED: CONFIRMED,
     JUDGED: CONFIRMED,
 }
@@ -54,6 +56,7 @@ _REDO = {
     RANKING: "search",
     CONFIRMED: "confirm",
     VALIDATED: "validate",
+    MORE_ROWS: "more-rows",
     EXPORTED: "export",
     JUDGED: "judge",
 }
@@ -91,6 +94,7 @@ class RunFolder:
 
     adapters = _Inside("adapters")  # folder of the experts: a PEFT folder for each dataset
     finetunes = _Inside("confirm")  # folder of the real fine-tunes: one for each number of steps
+    halves = _Inside("halves")  # folder of the adapters on halves of the rows
     exports = _Inside("export")  # folder of the winner's files
     states = _Inside("states")  # folder of the states from which fine-tunes go on to more steps
     earlier = _Inside("earlier")  # folder of adapters and states of other settings

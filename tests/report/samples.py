@@ -21,6 +21,7 @@ from m2m.results.answers import Answered, Answers
 from m2m.results.confirmation import Confirmation, How, Model
 from m2m.results.facts import DatasetFacts, Facts
 from m2m.results.judging import Judged, Preference
+from m2m.results.more_rows import MoreRows, RowsGain
 from m2m.results.ranking import Ranking
 from m2m.results.rivals import Pick, RivalResult, Rivals
 from m2m.results.stage import Stage
@@ -134,6 +135,12 @@ def rivals(names: tuple[str, ...]) -> Rivals:
     )
 
 
+def more_rows(names: tuple[str, ...]) -> MoreRows:
+    half, span = Score(0.3, 0.05), Interval(0.15, 0.05, 0.25)
+    gains = [RowsGain(name, 100, Score(0.4, 0.05), (half, half), span) for name in names]
+    return MoreRows("task", "choice_bits", 20, 100, gains)
+
+
 def validation(names: tuple[str, ...]) -> Validation:
     """One mixture for each dataset."""
     found = Agreement(3, Interval(0.9, 0.5, 1.0), Interval(0.8, math.nan, math.nan))
@@ -184,6 +191,7 @@ def facts(names: tuple[str, ...] = ("aa", "bb", "cc"), text: str = "text", **cha
             for name in names
         ),
         "validation": validation(names),
+        "more_rows": more_rows(names),
         "judged": judged(text),
         "stages": (Stage("train", 3600.0, 2**30), Stage("search", 1800.0, 2**31)),
         "watts": 20.0,

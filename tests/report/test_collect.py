@@ -20,7 +20,7 @@ from tests.report import samples
 
 
 def with_expert(passes: float | None, kept: int = 20, verdict: str = "helpful") -> Facts:
-    facts = samples.facts()
+    facts = replace(samples.facts(), more_rows=None)
     ranking = facts.ranking
     assert ranking is not None
     ranking = replace(
@@ -55,7 +55,7 @@ def test_a_helpful_dataset_needs_rows_or_steps(passes: float | None, kept: int, 
 def test_without_a_helpful_dataset_nothing_is_said_of_rows() -> None:
     said = collecting(with_expert(5.0, verdict="neutral"))
     assert said[0].startswith("Which rows to collect cannot be said")
-    assert collecting(replace(samples.facts(), ranking=None)) == []
+    assert collecting(replace(samples.facts(), ranking=None, more_rows=None)) == []
 
 
 def test_the_questions_that_separate_the_best_two_follow_the_root_of_n() -> None:

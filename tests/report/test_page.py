@@ -80,6 +80,7 @@ def test_it_says_everything_once_there_are_facts() -> None:
         "Ranking of the mixtures",
         "All scores, and the worth of each dataset",
         "By facet",
+        "What more rows would bring",
         "Do surrogates predict fine-tunes here?",
         "Training",
         "Time, memory and energy",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
+from dataclasses import replace
 
 from m2m.evaluate.score import Score
 from m2m.mix.mixture import Mixture
@@ -12,7 +13,7 @@ from tests.report import samples
 
 
 def test_the_answer_comes_first_and_ties_are_called_ties() -> None:
-    assert four_questions(samples.facts()) == [
+    assert four_questions(replace(samples.facts(), more_rows=None)) == [
         (
             "What should we train on?",
             [
@@ -46,9 +47,8 @@ def test_the_answer_comes_first_and_ties_are_called_ties() -> None:
                 "More.",
                 "aa helps (worth +0.100, 95 % range 0.050 to 0.140); how often its rows were "
                 "seen is not known, so it cannot be said whether it needs rows or steps.",
-                "What a hundred more rows would bring was not measured. To see it, add a file "
-                "with half of the rows of aa as one more dataset, and run again: the ranking "
-                "shows the scores of half and of all, each with its 95 % range.",
+                "What a hundred more rows would bring was not measured. `m2m more-rows RECIPE` "
+                "measures it.",
                 "About 50 different dev questions would separate aa from aa + bb in the search.",
             ],
         ),

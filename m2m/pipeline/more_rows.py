@@ -1,0 +1,132 @@
+"""Measure how much more rows of each dataset would help: train on halves of its rows.
+
+The steps are those of an expert, whatever the number of rows. With half of the steps, half of the
+rows would look worse only because the training was shorter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from m2m.counted import counted
+from m2m.errors import InputError
+from m2m.evaluate.score import Score
+from m2m.mix.mixture import Mixture
+from m2m.mix.ranking import Interval
+from m2m.mix.scoreboard import metric_name, scoreboard, target_name
+from m2m.pipeline.corpus import Corpus
+from m2m.pipeline.experts import Job, expert_job
+from m2m.pipeline.finetunes import DEV, objectives_on, open_judge
+from m2m.pipeline.inputs import Inputs, expert_corpus
+from m2m.pipeline.trained_run import TrainedRun
+from m2m.pipeline.workers import train_all
+from m2m.results.more_rows import MoreRows, RowsGain
+from m2m.store import fingerprint
+
+_LEAST = 20  # rows: an adapter of fewer than ten says nothing about the kind of data
+
+
+def more_rows(run: TrainedRun, names: Sequence[str]) -> MoreRows:
+    """Train two adapters on the halves of each dataset, and compare with the one on all rows.
+
+    Args:
+        run: the run; the trainings go to its `halves/`, the scores to its `confirm.jsonl`.
+        names: of the datasets, from `measurable`.
+
+    Raises:
+        Interrupted: the user asked to stop; finished trainings and scores are kept.
+    """
+    inputs = run.inputs
+    jobs = {(name, half): _job(inputs, name, half) for name in names for half in (1, 2)}
+    run.progress.note(
+        f"two trainings of {counted(inputs.recipe.train.steps, 'step')} for each of "
+        f"{counted(len(names), 'dataset')}: about twice the time of their first training"
+    )
+    train_all(inputs, [*jobs.values()], run.progress)
+    folders = {f"halves/{half}/{name}": job.folder for (name, half), job in jobs.items()}
+    folders |= {f"halves/all/{name}": run.experts[name] for name in names}
+    with open_judge(run, {}, folders, dev_only=True) as judge:
+        trials = [judge.named(key, Mixture.uniform([key[7:]])) for key in folders]
+    board = scoreboard(trials, objectives_on(DEV, inputs), inputs.recipe.search.seed)
+    count = len(names)
+    points, values = board.points, board.sign * board.replicates
+    pairs, whole = values[: 2 * count].reshape(count, 2, -1), values[2 * count :]
+    parts = points[: 2 * count].reshape(count, 2)
+    gains = board.sign * (points[2 * count :] - parts.mean(axis=1))
+    # Which rows are in a half is chance too. Two halves of one dataset say little about it alone.
+    own = np.diff(parts, axis=1)[:, 0] ** 2 / 2
+    chance = np.sqrt(np.maximum(own, own.mean()))[:, None]
+    rng = np.random.default_rng(inputs.recipe.search.seed)
+    spread = whole - pairs.mean(axis=1) + chance * rng.standard_normal(whole.shape)
+    ends = np.quantile(spread, (0.025, 0.975), axis=1)
+    scores = [
+        Score(float(point), float(error))
+        for point, error in zip(points, values.std(axis=1, ddof=1), strict=True)
+    ]
+    return MoreRows(
+        target_name(inputs.objectives),
+        metric_name(inputs.objectives),
+        inputs.recipe.train.steps,
+        sum(len(task.examples) for task in inputs.dev.values()),
+        [
+            RowsGain(
+                name,
+                len(_lines(inputs.corpora[name])),
+                scores[2 * count + i],
+                (scores[2 * i], scores[2 * i + 1]),
+                Interval(float(gains[i]), float(ends[0, i]), float(ends[1, i])),
+            )
+            for i, name in enumerate(names)
+        ],
+    )
+
+
+def measurable(inputs: Inputs, wanted: Sequence[str]) -> list[str]:
+    """Return the datasets that can be halved: those that are named, or all but controls.
+
+    Raises:
+        InputError: there is none, or a name is unknown, or a named dataset has too few rows.
+    """
+    rows = {name: len(_lines(inputs.corpora[name])) for name in inputs.untrained_names}
+    large = [name for name, count in rows.items() if count >= _LEAST]
+    if wrong := [name for name in wanted if name not in large]:
+        raise InputError(
+            f"{inputs.recipe.path}: {', '.join(wrong)}: no dataset that this run trains on at "
+            f"least {_LEAST} rows of",
+            f"take some of: {', '.join(large) or 'none'}",
+        )
+    chosen = [name for name in large if name in wanted or not (wanted or name in inputs.controls)]
+    if not chosen:
+        raise InputError(
+            f"{inputs.recipe.path}: no dataset with at least {_LEAST} rows is trained on here",
+            "halves of fewer rows say nothing; add rows first",
+        )
+    return chosen
+
+
+def _job(inputs: Inputs, name: str, half: int) -> Job:
+    """Return the training of an expert on one half of its rows; all else is the same."""
+    corpus, job = inputs.corpora[name], expert_job(inputs, name)
+    chosen = halves(corpus, inputs.recipe.train.seed)[half - 1]
+    part = replace(
+        corpus,
+        name=f"{name}, half {half}",
+        samples=[sample for sample in corpus.samples if sample.line in chosen],
+        fingerprint=fingerprint(rows=corpus.fingerprint, half=half),
+    )
+    folder = inputs.files.halves / str(half) / name
+    return replace(job, corpus=expert_corpus(inputs, part), folder=folder, state=None)
+
+
+def halves(corpus: Corpus, seed: int) -> tuple[set[int], set[int]]:
+    """Return the lines of two halves of a dataset's rows, drawn by `seed`."""
+    drawn = np.random.default_rng(seed).permutation(_lines(corpus)).tolist()
+    return {*drawn[::2]}, {*drawn[1::2]}
+
+
+def _lines(corpus: Corpus) -> list[int]:
+    """Return the lines of the rows that are trained on; a row can be several samples."""
+    return sorted({sample.line for sample in corpus.samples})

@@ -1,0 +1,114 @@
+"""What more rows would bring: adapters on halves of the rows against those on all rows."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from m2m.cli.main import cli
+from m2m.errors import InputError
+from m2m.evaluate.score import Score
+from m2m.mix.ranking import Interval
+from m2m.pipeline.more_rows import halves, measurable
+from m2m.pipeline.run import Run
+from m2m.progress import Silent
+from m2m.recipe import load_recipe
+from m2m.report.words import collecting
+from m2m.results.facts import read_facts
+from m2m.results.more_rows import MoreRows, RowsGain
+from tests.pipeline.scenario import copied
+
+
+@pytest.fixture(scope="module")
+def measured(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe whose rows were halved through the command."""
+    recipe = copied(trained_run, tmp_path_factory.mktemp("halved"))
+    done = CliRunner().invoke(cli, ["more-rows", str(recipe), "--quiet", "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["datasets"][0]["dataset"] == "copy"
+    return recipe
+
+
+def found(recipe: Path) -> MoreRows:
+    known = read_facts(load_recipe(recipe).folder).more_rows
+    assert known is not None
+    return known
+
+
+def test_a_half_is_worth_what_a_file_with_these_rows_is_worth(
+    measured: Path, tmp_path: Path
+) -> None:
+    """The reference is a recipe with the half as a dataset's own file."""
+    rows = (measured.parent / "copy.jsonl").read_text("utf-8").splitlines(keepends=True)
+    gain = found(measured).datasets[0]
+    assert gain.rows == len(rows)
+    adapters = load_recipe(measured).folder / "halves"
+    recipe = copied(measured, tmp_path)
+    parts = [_rows_of(measured, half) for half in (1, 2)]
+    assert sorted(parts[0] + parts[1]) == [*range(1, len(rows) + 1)]
+    for half, lines in enumerate(parts, 1):
+        (recipe.parent / "copy.jsonl").write_text("".join(rows[i - 1] for i in lines), "utf-8")
+        run = Run(load_recipe(recipe), Silent())
+        name = "adapter_model.safetensors"
+        trained = next(each for each in run.train() if each.dataset == "copy").path / name
+        assert trained.read_bytes() == (adapters / str(half) / "copy" / name).read_bytes()
+        places = run.search().places
+        alone = next(place for place in places if place.mixture.datasets == ("copy",))
+        assert math.isclose(alone.score, gain.halves[half - 1].value, abs_tol=1e-6)
+
+
+def _rows_of(recipe: Path, half: int) -> list[int]:
+    inputs = Run(load_recipe(recipe), Silent()).inputs
+    return sorted(halves(inputs.corpora["copy"], inputs.recipe.train.seed)[half - 1])
+
+
+def test_the_gain_is_all_rows_less_the_halves_and_a_hundred_is_a_part_of_a_doubling(
+    measured: Path,
+) -> None:
+    for gain in found(measured).datasets:
+        mean = sum(half.value for half in gain.halves) / 2
+        assert gain.doubling.estimate == pytest.approx(gain.all_rows.value - mean)
+        assert gain.doubling.low < gain.doubling.estimate < gain.doubling.high
+        # The two halves differ by chance: the interval is at least as wide as that.
+        chance = abs(gain.halves[0].value - gain.halves[1].value) / math.sqrt(2)
+        assert gain.doubling.high - gain.doubling.low > 3.5 * chance
+    gain = RowsGain("a", 100, Score(0.4), (Score(0.3), Score(0.1)), Interval(0.2, 0.1, 0.3))
+    assert gain.hundred == gain.doubling  # a hundred more rows of a hundred are a doubling
+    assert replace(gain, rows=300).hundred.estimate == pytest.approx(0.2 * math.log2(4 / 3))
+
+
+def test_the_result_stands_in_report_and_terminal(measured: Path) -> None:
+    folder = load_recipe(measured).folder
+    said = collecting(read_facts(folder))
+    assert any(sentence.startswith("copy: all ") for sentence in said)
+    assert "a guess from one doubling" in " ".join(said)
+    assert "was not measured" not in " ".join(said)
+    done = CliRunner().invoke(cli, ["report", str(measured), "--json"])
+    assert done.exit_code == 0, done.output
+    written = json.loads((folder / "report.json").read_text("utf-8"))
+    assert written["more_rows"] == found(measured).to_dict()
+    assert "What more rows would bring" in (folder / "report.html").read_text("utf-8")
+    assert (folder / "report" / "more_rows.csv").is_file()
+
+
+def test_a_measured_loss_is_no_promise(measured: Path) -> None:
+    worse = RowsGain("a", 100, Score(0.1), (Score(0.3), Score(0.1)), Interval(-0.1, -0.3, 0.1))
+    said = [*replace(found(measured), datasets=[worse]).sentences]
+    assert "no gain from more rows of this kind is shown" in said[0]
+    assert "100 more rows bring" not in said[0]
+
+
+def test_names_are_checked_before_anything_is_trained(measured: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nobody: no dataset.*at least 20 rows") as error:
+        Run(load_recipe(measured), Silent()).more_rows(["nobody"])
+    assert "copy, reverse, upper" in str(error.value.hint)
+    recipe = copied(measured, tmp_path)
+    rows = (recipe.parent / "copy.jsonl").read_text("utf-8").splitlines(keepends=True)
+    (recipe.parent / "copy.jsonl").write_text("".join(rows[:19]), "utf-8")
+    run = Run(load_recipe(recipe), Silent())
+    assert measurable(run.inputs, []) == ["reverse", "upper"]
