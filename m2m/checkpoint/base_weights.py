@@ -167,20 +167,23 @@ class BaseWeights(Mapping[str, NDArray[Any]]):
         file: the file that holds them.
         narrow: names of tensors that are returned as they are stored, float16 or bfloat16 (as
             uint16); others are float32.
+        copied: whether these are new arrays, too, and not views of the file.
     """
 
-    def __init__(self, file: Tensors, narrow: Collection[str] = ()) -> None:
+    def __init__(self, file: Tensors, narrow: Collection[str] = (), *, copied: bool = True) -> None:
         self.file, self._narrow = file, frozenset(narrow)
+        self._stored = file.compact if copied else file.raw
 
     @classmethod
-    def compact(cls, file: Tensors, config: DecoderConfig) -> BaseWeights:
+    def compact(cls, file: Tensors, config: DecoderConfig, *, copied: bool = True) -> BaseWeights:
         """Return the weights with linear maps and tables as they are stored, for a `Decoder`."""
-        return cls(file, [*TABLES, *(f"{module}.weight" for module in config.linear_shapes())])
+        names = [*TABLES, *(f"{module}.weight" for module in config.linear_shapes())]
+        return cls(file, names, copied=copied)
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         if name not in self:
             raise KeyError(name)
-        return self.file.compact(name) if name in self._narrow else self.file.array(name)
+        return self._stored(name) if name in self._narrow else self.file.array(name)
 
     def __contains__(self, name: object) -> bool:
         return name in self.file

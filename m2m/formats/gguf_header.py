@@ -23,6 +23,7 @@ from m2m.errors import InputError
 from m2m.formats.ggml import GGMLQuantizationType, nbytes_of
 
 _MAGIC = b"GGUF"
+_LENGTH = struct.Struct("<Q")
 _VERSIONS = (2, 3)
 ALIGNMENT_KEY = "general.alignment"
 DEFAULT_ALIGNMENT = 32  # GGUF_DEFAULT_ALIGNMENT, gguf.h
@@ -179,6 +180,21 @@ class HeaderReader:
         # Some vocabularies hold broken UTF-8; surrogates keep its bytes for the writer.
         return str(self._buffer[start : start + length], "utf-8", "surrogateescape")
 
+    def _strings(self, field: str, limit: int, count: int) -> list[str]:
+        """Read many strings: a vocabulary has a hundred thousand of them."""
+        buffer, position, end = self._buffer, self.position, min(self.size, _MAX_HEADER)
+        strings: list[str] = []
+        for _ in range(count):
+            start = position + 8
+            length = _LENGTH.unpack_from(buffer, position)[0] if start <= end else end
+            if length > min(limit, end - start):
+                self.position = position
+                self.string(field, limit)  # raises the error
+            position = start + length
+            strings.append(str(buffer[start:position], "utf-8", "surrogateescape"))
+        self.position = position
+        return strings
+
     def counts(self) -> tuple[int, int]:
         """Check magic and version; return the numbers of key-values and of tensors."""
         magic = bytes(self._buffer[:4])
@@ -242,7 +258,7 @@ class HeaderReader:
             self._count(count, field)
             limit = _MAX_HEADER if count == 1 else _MAX_ITEM_BYTES
             limit = _MAX_NAME if key == "general.name" else limit
-            return [self.string(field, limit) for _ in range(count)]
+            return self._strings(field, limit, count)
         dtype = _SCALARS[type]
         start = self.take(count * dtype.itemsize, field)
         self._count(count, field)

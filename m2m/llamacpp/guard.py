@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from m2m.errors import LlamaError, M2MError
@@ -90,14 +90,24 @@ def identity(path: Path) -> tuple[int, ...]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def load_once(path: Path, lora: Path | None = None) -> None:
-    """Load a model here and run everything that m2m needs from it; raise M2MError if it fails."""
-    opened = AdaptedModel(path, lora, threads=1) if lora else LlamaModel(path, threads=1)
+def load_once(
+    path: Path, lora: Path | None = None, compare: Callable[[LlamaModel], None] | None = None
+) -> None:
+    """Load a model here and run everything that m2m needs from it; raise M2MError if it fails.
+
+    compare: gets the model, which then has an exact cache.
+    """
+    if lora:
+        opened: LlamaModel = AdaptedModel(path, lora, threads=1)
+    else:
+        opened = LlamaModel(path, threads=1, exact_cache=compare is not None)
     with opened as model:
         for token in range(model.vocab_size):
             model.piece(token, special=True)
             model.ends_generation(token)
         model.logits(model.tokenize("Habari? 1 2\n", special=True)[:8] or [0])
+        if compare is not None:
+            compare(model)
 
 
 def _limits(files: Sequence[str]) -> tuple[int, int]:
@@ -116,13 +126,16 @@ def main(path: str, *options: str) -> None:
     # macOS ignores the limit of memory, and Windows has neither: there only wall time is limited.
     limit_self(*_limits([path, *([lora] if lora else [])]))
     code = _REFUSED
-    try:
-        load_once(Path(path), Path(lora) if lora else None)
-        if agree:
-            from m2m.llamacpp.logit_check import check_agreement  # takes as long as loading
 
-            code = _PARTED
-            check_agreement(Path(path))
+    def compare(model: LlamaModel) -> None:
+        from m2m.llamacpp.logit_check import check_agreement  # takes as long as loading
+
+        nonlocal code
+        code = _PARTED
+        check_agreement(Path(path), model)
+
+    try:
+        load_once(Path(path), Path(lora) if lora else None, compare if agree else None)
     except M2MError as error:
         sys.stdout.buffer.write(error.message.encode("utf-8", "replace"))
         sys.exit(code)

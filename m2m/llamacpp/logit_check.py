@@ -30,11 +30,12 @@ TEXT = (
 )
 
 
-def check_agreement(path: Path) -> None:
+def check_agreement(path: Path, peer: LlamaModel) -> None:
     """Raise if the decoder and llama.cpp disagree on a finished base.gguf.
 
     Args:
         path: base.gguf, in the folder with its config.json.
+        peer: the same file in llama.cpp, with an exact cache.
 
     Raises:
         LlamaError: the distributions of the next token differ; the message names the first place.
@@ -42,11 +43,10 @@ def check_agreement(path: Path) -> None:
     config = config_from_json(path.with_name(CONFIG))
     file = GGUFWeights(path, config)
     kind = "BF16" if any(file.dtype(name) == "BF16" for name in file.names) else "F16"
-    weights = BaseWeights.compact(file, config)
-    with LlamaModel(path, threads=1, exact_cache=True) as peer:
-        ids = _some_ids(peer, min(TOKENS, config.exact_length))
-        theirs = peer.logits(ids)
-    ours = Decoder(config, weights, maps="half").logits(np.array(ids))
+    weights = BaseWeights.compact(file, config, copied=False)
+    ids = _some_ids(peer, min(TOKENS, config.exact_length))
+    theirs = peer.logits(ids)
+    ours = Decoder(config, weights, maps="held").logits(np.array(ids))
     kl = divergence(theirs, ours)
     if not kl.max() <= (most := MOST_KL[kind]):
         place = int(np.argmax(~(kl <= most)))

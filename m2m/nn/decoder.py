@@ -37,7 +37,7 @@ class Decoder:
 
     Args:
         config: sizes and traits.
-        weights: HF tensor names to arrays; read one at a time and copied.
+        weights: HF tensor names to arrays; read one at a time and copied, unless they are held.
         dtype: type of all computation; float32, or float64 for gradient checks.
         threads: number of threads that share a step. It changes the last bits of sums.
         recompute: number of first layers that keep only their input and run again in the
@@ -45,7 +45,8 @@ class Decoder:
             more of their time. Changes no bit.
         maps: storage of the maps' weights. "whole": in `dtype`. "half": in 16 bits, as
             float16 or as the base's bfloat16, each cast when it is used; half the memory for two
-            passes over them a step, and exact for a base of 16 bits. "bf16": weights and inputs
+            passes over them a step, and exact for a base of 16 bits. "held": the same in the arrays
+            of `weights`, for one pass without adapters. "bf16": weights and inputs
             are rounded to bfloat16, and sums are float32; faster if the processor has such
             products. The same holds for the output head. "q8_0": rounded to ggml's Q8_0, each cast
             when it is used; half the memory of "half", the tables as they are.
@@ -67,6 +68,7 @@ class Decoder:
         self.dtype: np.dtype[Any] = np.dtype(dtype)
         self.pool = ThreadPool(threads)
         self._recompute, self._half, self._rounded = recompute, maps == "half", maps == "bf16"
+        self._held = maps == "held"
         self._spaces = [Workspace(dtype) for _ in range(self.pool.count)]
         self._more: list[Grads] = []
         table = weights["model.embed_tokens.weight"]
@@ -195,6 +197,8 @@ class Decoder:
         A batch needs few rows of the input embeddings, and the output's blocks are cast in cache.
         So the casts take only some thousandths of a step.
         """
+        if self._held:
+            return array
         narrow = self._half or (array.dtype == self._bits and self.dtype == np.float32)
         kept = np.empty(array.shape, self._bits if narrow else self.dtype)
         widen(array, kept)

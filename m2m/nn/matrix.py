@@ -1,4 +1,4 @@
-"""The matrix [[W, B], [s A, 0]] of a frozen map and its adapters, stored in one of four ways.
+"""The matrix [[W, B], [s A, 0]] of a frozen map and its adapters, stored in one of five ways.
 
 W (out, in) is frozen and large; B (out, R) and s A (R, in) are written again at every step. The map
 and its gradient are one product each,
@@ -35,7 +35,7 @@ class Storage:
 
     Args:
         dtype: type of the computation.
-        maps: "whole", "half", "bf16" or "q8_0", one of the classes below.
+        maps: "whole", "half", "held", "bf16" or "q8_0", one of the classes below.
         rank: rank of every part's later adapter; matrices have space for it from the start.
         half: type of maps that are stored as "half", float16 or uint16 for bfloat16.
     """
@@ -213,6 +213,27 @@ class _Half(_Cast):
         widen(self._stored, out)
 
 
+class _Held(_Cast):
+    """W in the arrays that hold it, without a copy: for one pass over weights in a mapped file."""
+
+    def __init__(self, storage: Storage, rows: int, columns: int, rank: int) -> None:
+        super().__init__(storage, rows, columns, rank)
+        self._held: list[tuple[slice, NDArray[Any]]] = []
+
+    def resized(self, rank: int) -> Matrix:
+        raise NotImplementedError("weights that are held take no adapter")
+
+    def _zeros(self, wide: int) -> NDArray[Any]:
+        return np.zeros((0, wide), self.storage.half)
+
+    def _store(self, span: slice, weights: NDArray[Any]) -> None:
+        self._held.append((span, weights))
+
+    def _widen(self, out: Array) -> None:
+        for span, weights in self._held:
+            widen(weights, out[span])
+
+
 class _Quantised(_Cast):
     """W rounded to ggml's Q8_0, 8.5 bits a weight: QLoRA's way (arXiv 2305.14314)."""
 
@@ -287,6 +308,7 @@ class _Bfloat16(Matrix):
 KINDS: dict[str, type[Matrix]] = {
     "whole": _Whole,
     "half": _Half,
+    "held": _Held,
     "bf16": _Bfloat16,
     "q8_0": _Quantised,
 }
