@@ -66,6 +66,10 @@ class ResourceError(M2MError):
     """Memory, disk or another part of this machine does not suffice."""
 
 
+class DeviceError(ResourceError):
+    """A GPU is lost, busy or too small, or lacks an operation; the processor could go on."""
+
+
 class LimitError(M2MError):
     """A stranger's file asks for more memory or time than m2m gives it."""
 

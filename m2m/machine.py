@@ -5,11 +5,16 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
+_SENSORS = Path("/sys/class/drm")
+_POWER = "card*/device/hwmon/hwmon*/power1_average"  # microwatts, Documentation/gpu/amdgpu
+_QUERY = ("--query-gpu=power.draw", "--format=csv,noheader,nounits")
 _GROUP_FILES = (
     ("memory.max", "memory.current"),
     ("memory.limit_in_bytes", "memory.usage_in_bytes"),
@@ -211,6 +216,24 @@ PACKAGES = (
     "click",
     "rich",
 )
+
+
+def gpu_watts() -> float | None:
+    """Return the power that all GPUs draw now, by nvidia-smi or Linux' sensors; None: none says.
+
+    An integrated GPU is a part of the processor, whose power is a part of the machine's.
+    """
+    words = [path.read_text(encoding="utf-8").strip() for path in _SENSORS.glob(_POWER)]
+    watts = [int(word) / 1e6 for word in words if word.isdigit()]
+    if smi := shutil.which("nvidia-smi"):
+        with suppress(OSError, subprocess.SubprocessError):
+            done = subprocess.run(
+                [smi, *_QUERY], capture_output=True, text=True, timeout=10, check=True
+            )
+            for word in done.stdout.split():
+                with suppress(ValueError):  # "[N/A]": this card does not say
+                    watts.append(float(word))
+    return sum(watts) if watts else None
 
 
 def versions() -> dict[str, str | None]:

@@ -85,6 +85,11 @@ def test_llama_cpp_is_built_for_the_cpu_that_was_asked_for(monkeypatch: pytest.M
     assert "GGML_NATIVE" not in script.cmake_args("native")
     assert {"-DGGML_NATIVE=OFF", "-DGGML_AVX2=ON"} <= set(script.cmake_args("avx2").split())
     assert {"-DGGML_NATIVE=OFF", "-DGGML_AVX2=OFF"} <= set(script.cmake_args("any").split())
+    assert "VULKAN" not in script.cmake_args("native")
+    monkeypatch.setenv("VULKAN_HEADERS", "/headers")
+    with_gpu = set(script.cmake_args("avx2", "vulkan").split())
+    assert {"-DGGML_VULKAN=ON", "-DGGML_AVX2=ON", "-DVulkan_INCLUDE_DIR=/headers"} <= with_gpu
+    assert script.cmake_args("native", "cuda").endswith("-DGGML_CUDA=ON")
     monkeypatch.setattr(script.platform, "machine", lambda: "aarch64")
     assert "AVX" not in script.cmake_args("avx2")
 

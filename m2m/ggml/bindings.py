@@ -14,6 +14,7 @@ from ctypes import c_bool, c_char_p, c_float, c_int, c_int64, c_size_t, c_void_p
 from typing import Any
 
 from m2m.errors import LlamaError
+from m2m.ggml import log
 from m2m.kernels import library
 
 F32, F16, Q8_0, I32, BF16 = 0, 1, 8, 26, 30  # enum ggml_type, ggml.h
@@ -104,6 +105,7 @@ enum ggml_backend_dev_type ggml_backend_dev_type(ggml_backend_dev_t device);
 ggml_backend_t ggml_backend_dev_init(ggml_backend_dev_t device, const char * params);
 bool ggml_backend_dev_supports_op(ggml_backend_dev_t device, const struct ggml_tensor * op);
 void ggml_backend_cpu_set_n_threads(ggml_backend_t backend_cpu, int n_threads);
+void ggml_log_set(ggml_log_callback log_callback, void * user_data);
 """
 
 
@@ -116,6 +118,7 @@ class InitParams(ctypes.Structure):
 _PLAIN = {
     "void": None, "bool": c_bool, "int": c_int, "int64_t": c_int64, "size_t": c_size_t,
     "float": c_float, "struct ggml_init_params": InitParams,
+    "ggml_log_callback": log.LogCallback,
 }  # fmt: skip
 
 
@@ -186,4 +189,6 @@ def functions() -> Functions:
     name, could be a second copy with a state of its own.
     """
     handles = (library.load(name) for name in ("ggml", "ggml-base", "ggml-cpu"))
-    return Functions([handle for handle in handles if handle is not None])
+    found = Functions([handle for handle in handles if handle is not None])
+    log.install(found.log_set)
+    return found

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m2m.errors import ResourceError
+from m2m.errors import DeviceError
 from m2m.ggml import bindings as c
 from m2m.ggml.devices import handle
 from m2m.ggml.graph import Adapter, Graph, LinearMap
@@ -44,9 +44,11 @@ class DeviceDecoder:
         device: ggml's name of the device.
         threads: number of threads, if it is the processor.
         kind: type of the frozen matrices on the device.
+        recompute: whether the backward computes the layers' values again instead of keeping them,
+            for the same gradients in less memory. It is set when a batch does not fit.
 
     Raises:
-        ResourceError: the device has too little memory, or lacks an operation.
+        DeviceError: the device has too little memory, or lacks an operation.
         ValueError: the graph lacks a trait of the family: ask `missing` first.
     """
 
@@ -58,10 +60,12 @@ class DeviceDecoder:
         *,
         threads: int = 1,
         kind: Kind = "f32",
+        recompute: bool = False,
     ) -> None:
         if lacking := missing(config):
             raise ValueError(f"the graph does not compute {', '.join(lacking)}")
         self.config, self.pool, self.device = config, ThreadPool(threads), device
+        self.recompute = recompute
         # Vulkan's float32 products take float16 inputs without this, with gradients 1e-2 from the
         # exact ones. ggml reads it when this process uses a device for the first time.
         os.environ.setdefault("GGML_VK_DISABLE_F16", "1")
@@ -69,7 +73,7 @@ class DeviceDecoder:
         self._boost = _BOOST.get(kind, 1.0)
         self._backend: int | None = self._f.backend_dev_init(self._handle, None)
         if not self._backend:
-            raise ResourceError(f"{device} cannot be used now", 'set device = "cpu" in [limits]')
+            raise DeviceError(f"{device} cannot be used now", 'set device = "cpu" in [limits]')
         if device == "CPU":
             self._f.backend_cpu_set_n_threads(self._backend, threads)
         self._memory = self._f.gallocr_new(self._f.backend_get_default_buffer_type(self._backend))
@@ -129,37 +133,46 @@ class DeviceDecoder:
             raise ValueError(f"token id outside of 0..{self.config.vocab_size - 1}")
         self._bind(lora)
         layout = lay_out(apart(batch))
-        graph = Graph(self._f, _most(self.config, layout))
-        try:
-            maps = {
-                module: replace(one, adapter=self._pairs.get(module))
-                for module, one in self._weights.maps.items()
-            }
-            bound = replace(self._weights, maps=maps)
-            network = Network(graph, self.config, bound, layout, self._boost)
-            losses = network.losses(grads is not None)
-            self._compute(graph, len(layout.tokens))
-            if grads is not None:
-                self._fetch(graph, lora, grads)
-            return _nats(graph, losses), count, grads
-        finally:
-            graph.close()
+        while True:
+            again = self.recompute and grads is not None
+            graph = Graph(self._f, _most(self.config, layout, again))
+            try:
+                losses = self._network(graph, layout).losses(grads is not None)
+                if self._computed(graph, len(layout.tokens), last=again or grads is None):
+                    if grads is not None:
+                        self._fetch(graph, lora, grads)
+                    return _nats(graph, losses), count, grads
+                self.recompute = True
+            finally:
+                graph.close()
 
-    def _compute(self, graph: Graph, tokens: int) -> None:
+    def _network(self, graph: Graph, layout: Layout) -> Network:
+        maps = {
+            module: replace(one, adapter=self._pairs.get(module))
+            for module, one in self._weights.maps.items()
+        }
+        bound = replace(self._weights, maps=maps)
+        return Network(graph, self.config, bound, layout, self._boost, self.recompute)
+
+    def _computed(self, graph: Graph, tokens: int, *, last: bool) -> bool:
+        """Compute a graph; return False if it does not fit, and raise if it is the `last` way."""
         if bool(graph.gradients) not in self._checked:
             self._refuse_unsupported(graph)
             self._checked.add(bool(graph.gradients))
         hint = 'lower batch_tokens in [train], or set device = "cpu" in [limits]'
         if not self._f.gallocr_alloc_graph(self._memory, graph.graph):
-            raise ResourceError(
+            if not last:
+                return False
+            raise DeviceError(
                 f"{self.device} has too little memory for a batch of {tokens} tokens", hint
             )
         graph.upload()
         if status := self._f.backend_graph_compute(self._backend, graph.graph):
-            raise ResourceError(f"{self.device} could not compute a batch: status {status}", hint)
+            raise DeviceError(f"{self.device} could not compute a batch: status {status}", hint)
+        return True
 
     def _refuse_unsupported(self, graph: Graph) -> None:
-        """Raise ResourceError if the device lacks an operation of the graph."""
+        """Raise DeviceError if the device lacks an operation of the graph."""
         nodes = (
             self._f.graph_node(graph.graph, i) for i in range(self._f.graph_n_nodes(graph.graph))
         )
@@ -169,7 +182,7 @@ class DeviceDecoder:
             if not self._f.backend_dev_supports_op(self._handle, node)
         }
         if lacking:
-            raise ResourceError(
+            raise DeviceError(
                 f"{self.device} cannot compute {', '.join(sorted(lacking))}",
                 'set device = "cpu" in [limits]',
             )
@@ -249,10 +262,11 @@ def apart(batch: Batch) -> Batch:
     )
 
 
-def _most(config: DecoderConfig, layout: Layout) -> int:
-    """Return the most tensors of a batch's graph."""
+def _most(config: DecoderConfig, layout: Layout, again: bool) -> int:
+    """Return the most tensors of a batch's graph; `again`: layers are computed twice."""
     logits = _LOGITS * (1 + len(layout.loss_target) // rows_of_logits(config))
-    return _REST + logits + config.num_layers * (_LAYER + _BLOCK * len(layout.groups))
+    layers = config.num_layers * (_LAYER + _BLOCK * len(layout.groups))
+    return _REST + logits + layers * (1 + again)
 
 
 def _norms(config: DecoderConfig) -> list[tuple[str, str, float]]:

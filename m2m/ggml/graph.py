@@ -169,6 +169,27 @@ class Graph:
             self._tape.append(lambda: back(value.grad) if value.grad is not None else None)
         return value
 
+    def again(self, x: Value, function: Callable[[Value], Value]) -> Value:
+        """Return function(x), which the backward computes again: only x is kept until then."""
+
+        def fresh() -> tuple[Value, Value, list[Callable[[], None]]]:
+            outer, self._tape = self._tape, []
+            inner = Value(x.tensor, x.shape, x.trains)
+            out = function(inner)
+            own, self._tape = self._tape, outer
+            return inner, out, own
+
+        def back(grad: int) -> None:
+            inner, out, own = fresh()
+            self.give(out, grad)
+            while own:
+                own.pop()()
+            if inner.grad is not None:
+                self.give(x, inner.grad)
+
+        _, out, _ = fresh()
+        return self.apply(out.tensor, out.shape, (x,), back, trains=out.trains)
+
     def reshape(self, tensor: int, *shape: int) -> int:
         """Return a view of a contiguous tensor with up to four other sizes."""
         return self.op("reshape_4d", tensor, *shape, *[1] * (4 - len(shape)))

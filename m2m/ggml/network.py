@@ -7,6 +7,7 @@ It has fewer traits than m2m.nn: `missing` names those of a family that the grap
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
@@ -84,13 +85,20 @@ class Network:
         weights: on the device.
         layout: the batch; no prefix is shared.
         boost: factor on all gradients, for weights of 16 bits.
+        recompute: whether the backward computes each layer again instead of keeping its values.
     """
 
     def __init__(
-        self, graph: Graph, config: DecoderConfig, weights: Weights, layout: Layout, boost: float
+        self,
+        graph: Graph,
+        config: DecoderConfig,
+        weights: Weights,
+        layout: Layout,
+        boost: float,
+        recompute: bool,
     ) -> None:
         self._g, self._config, self._weights, self._layout = graph, config, weights, layout
-        self._boost = boost
+        self._boost, self._recompute = boost, recompute
         self._positions = graph.input(layout.positions.astype(np.int32))
         self._blocks: dict[int, list[Block]] = {}
         self._ropes: dict[LayerKind, Rope | None] = {}
@@ -103,7 +111,9 @@ class Network:
         x = self._g.scale(x, self._config.embedding_scale)
         last = self._config.num_layers - 1
         for number in range(last + 1):
-            x = self._layer(number, x, self._layout.loss_index if number == last else None)
+            rows = self._layout.loss_index if number == last else None
+            layer = functools.partial(self._layer, number, rows)
+            x = self._g.again(x, layer) if grad and self._recompute else layer(x)
         h = self._g.norm(x, self._weights.vectors["model.norm"], self._config.rms_norm_eps)
         losses, dh = self._head(h, grad)
         if grad:
@@ -111,7 +121,7 @@ class Network:
             self._g.backward()
         return losses
 
-    def _layer(self, number: int, x: Value, rows: NDArray[np.intp] | None) -> Value:
+    def _layer(self, number: int, rows: NDArray[np.intp] | None, x: Value) -> Value:
         g, config, prefix = self._g, self._config, f"model.layers.{number}"
         first, after, second, last = (name and f"{prefix}.{name}" for name in config.norm_places())
         mixed = self._attention(number, self._norm(x, first))

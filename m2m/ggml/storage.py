@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from m2m.errors import ResourceError
+from m2m.errors import DeviceError
 from m2m.formats.half import f32_to_bf16, f32_to_f16
 from m2m.ggml import bindings as c
 from m2m.kernels.q8_0 import BYTES, VALUES
@@ -82,10 +82,10 @@ class Store:
         return tensor
 
     def allocate(self) -> None:
-        """Allocate all tensors on the device; ResourceError if its memory is too small."""
+        """Allocate all tensors on the device; DeviceError if its memory is too small."""
         buffer = self._f.backend_alloc_ctx_tensors(self._context, self._backend)
         if not buffer:
-            raise ResourceError(
+            raise DeviceError(
                 f"{self._device} has too little memory for the base model",
                 'use a smaller base, or set device = "cpu" in [limits]',
             )

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from m2m.errors import InputError
+from m2m.ggml.log import LOG
 from m2m.llamacpp import bindings as c
-from m2m.llamacpp.log import LOG
 from m2m.llamacpp.model import LlamaModel
 
 

@@ -22,9 +22,9 @@ import llama_cpp
 from llama_cpp import llama_cpp as package
 
 from m2m.errors import LlamaError
+from m2m.ggml import log
 from m2m.ggml.bindings import declared
 from m2m.kernels.library import INSTALL_HINT
-from m2m.llamacpp import log
 
 PACKAGE_VERSION: str = llama_cpp.__version__
 

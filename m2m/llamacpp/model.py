@@ -14,8 +14,8 @@ import numpy as np
 
 from m2m.arrays import F32
 from m2m.errors import InputError, LlamaError, ResourceError
+from m2m.ggml.log import LOG, all_mapped
 from m2m.llamacpp import bindings as c
-from m2m.llamacpp.log import LOG, all_mapped
 from m2m.machine import free_memory_bytes
 
 WINDOW = 256  # cells: attention runs over all of them; scored tokens/s 1224 here, 1103 with 512

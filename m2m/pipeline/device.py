@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from m2m.checkpoint import BaseModel
-from m2m.errors import ResourceError
+from m2m.errors import DeviceError, ResourceError
+from m2m.formats.atomic import write_json
+from m2m.formats.records import read_object
 from m2m.ggml.decoder import DeviceDecoder
 from m2m.ggml.devices import Device, gpu
 from m2m.ggml.network import missing
@@ -11,6 +13,7 @@ from m2m.ggml.storage import Kind
 from m2m.nn.config import DecoderConfig
 from m2m.progress import Progress
 from m2m.recipe import Recipe
+from m2m.results.folder import RunFolder
 
 # Vulkan widens float16 weights before a product; others would round the activations to float16.
 _WIDENS = "Vulkan"
@@ -39,6 +42,22 @@ def say(recipe: Recipe, config: DecoderConfig, progress: Progress) -> None:
         progress.note(f"training on the processor: {_reason(recipe, config, found)}")
 
 
+def give_up(recipe: Recipe, error: DeviceError, progress: Progress) -> None:
+    """Let the processor train the rest of a run whose GPU failed.
+
+    Raises:
+        DeviceError: the recipe allows no other device than the GPU.
+    """
+    if recipe.limits.device != "auto":
+        raise error
+    path = RunFolder(recipe.folder).lost_device
+    write_json(path, {"reason": error.message})
+    progress.warn(
+        f"{error.message}; the processor trains all adapters of this run from now on (to try the "
+        f"GPU again, delete {path})"
+    )
+
+
 def open_on(device: Device, base: BaseModel, threads: int) -> DeviceDecoder:
     """Open the base on a device; values are exact there, so results differ by rounding only."""
     narrow = base.compact_weights["model.embed_tokens.weight"].dtype.name == "float16"
@@ -46,8 +65,20 @@ def open_on(device: Device, base: BaseModel, threads: int) -> DeviceDecoder:
     return DeviceDecoder(base.config, base.compact_weights, device.name, threads=threads, kind=kind)
 
 
+def note_recompute(decoder: object, progress: Progress) -> None:
+    """Note that a device had to save memory."""
+    if isinstance(decoder, DeviceDecoder) and decoder.recompute:
+        progress.note(
+            f"{decoder.device} has too little memory for the values of all layers, so training "
+            "computes them twice (lower batch_tokens in [train] to avoid this)"
+        )
+
+
 def _reason(recipe: Recipe, config: DecoderConfig, found: Device | None) -> str:
     """Return why no GPU trains this model, or ""."""
+    lost = RunFolder(recipe.folder).lost_device
+    if recipe.limits.device == "auto" and lost.is_file():
+        return f"the GPU failed before: {read_object(lost).get('reason')} (see {lost})"
     if found is None:
         return "this llama.cpp finds no GPU (see `m2m doctor`)"
     if lacking := missing(config):

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from m2m.adapter import read_extra
 from m2m.checkpoint import BaseModel
-from m2m.errors import ResourceError
+from m2m.errors import DeviceError
 from m2m.machine import free_memory_bytes, hand_back_freed, peak_rss_bytes, resident_bytes
 from m2m.nn.decoder import Decoder
 from m2m.nn.matrix import bf16_gain
 from m2m.pipeline.corpus import Corpus
-from m2m.pipeline.device import open_on, say, training_device
+from m2m.pipeline.device import note_recompute, open_on, say, training_device
 from m2m.pipeline.inputs import Inputs, expert_corpus
 from m2m.pipeline.scorer import threads
 from m2m.progress import Progress
@@ -121,7 +121,7 @@ class Tuning:
             return kept
         corpus, device = job.corpus, training_device(self._recipe, self._base.config)
         if job.device != (device.name if device else ""):
-            raise ResourceError(
+            raise DeviceError(
                 f"{job.device or 'the processor'} was to train {corpus.name}, and now only "
                 f"{device.name if device else 'the processor'} can",
                 'run the command again, or set device = "cpu" in [limits]',
@@ -140,6 +140,7 @@ class Tuning:
                 *loss_files(self._recipe, job.folder),
             ],
         ).run(job.steps, job.state, last=job.last)
+        note_recompute(self._decoder, self._progress)
         return _trained(job, result, kept=result.resumed > 0)
 
 

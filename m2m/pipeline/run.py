@@ -19,6 +19,7 @@ from m2m.machine import peak_rss_bytes
 from m2m.pipeline.confirm import confirm
 from m2m.pipeline.experts import expert_job, given_experts
 from m2m.pipeline.export import export
+from m2m.pipeline.gpu_energy import Energy, measured
 from m2m.pipeline.halving import Deadlines
 from m2m.pipeline.inputs import Inputs, read_inputs
 from m2m.pipeline.journals import set_aside
@@ -297,10 +298,13 @@ class Run:
             self._progress.stage(name, STAGES.index(name) + 1, len(STAGES))
         else:
             self._progress.stage(name, 1, 1)
+        limits = self.recipe.limits
+        energy = Energy()
         try:
-            yield
+            with measured(limits.device != "cpu" or limits.gpu_layers != 0) as energy:
+                yield
         finally:  # an interrupted stage took its time too
             peak = max(peak_rss_bytes(), self._together)
-            stage = Stage(name, time.perf_counter() - started, peak)
+            stage = Stage(name, time.perf_counter() - started, peak, energy.joules)
             self._stages.append(stage)
             self._files.keep_stage(stage)

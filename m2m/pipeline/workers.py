@@ -19,8 +19,9 @@ from pathlib import Path
 
 from m2m.checkpoint import BaseModel
 from m2m.counted import counted
-from m2m.errors import Interrupted, M2MError, ResourceError, TrainingError
+from m2m.errors import DeviceError, Interrupted, M2MError, ResourceError, TrainingError
 from m2m.formats.disk import watch, watched
+from m2m.pipeline.device import give_up
 from m2m.pipeline.experts import Job, Tuning, choose, memory_limit, taken
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.kept import make_way
@@ -60,6 +61,14 @@ def train_all(inputs: Inputs, jobs: Sequence[Job], progress: Progress) -> list[T
         ResourceError: there is not enough memory for one worker.
         TrainingError: one diverged, or its process was killed; the state of the others is saved.
     """
+    try:
+        return _train_all(inputs, jobs, progress)
+    except DeviceError as error:
+        give_up(inputs.recipe, error, progress)
+        return _train_all(inputs, [replace(job, device="") for job in jobs], progress)
+
+
+def _train_all(inputs: Inputs, jobs: Sequence[Job], progress: Progress) -> list[Trained]:
     make_way(inputs, jobs)
     count = workers(inputs.recipe, len(jobs))
     trained = {job.folder: known for job in jobs if (known := taken(inputs.base, job))}
@@ -267,18 +276,20 @@ class _JobQueue:
                         worker.line.send(None)
 
     @staticmethod
-    def _exit_error(worker: _Worker) -> TrainingError:
+    def _exit_error(worker: _Worker) -> M2MError:
         worker.process.join()
-        name = worker.job.corpus.name if worker.job else "nothing"
+        code, job = worker.process.exitcode, worker.job
+        name = job.corpus.name if job else "nothing"
+        hint = "its last checkpoint is kept: run the command again. "
+        if job and job.device:
+            return DeviceError(
+                f"the process that trained {name} on {job.device} ended by itself (code {code})",
+                f"{hint}If {job.device} fails again, lower batch_tokens in [train], or set "
+                'device = "cpu" in [limits]',
+            )
         return TrainingError(
-            f"the process that trained {name} ended by itself, with code {worker.process.exitcode}",
-            "its last checkpoint is kept: run the command again. "
-            + (
-                f"If {worker.job.device} fails again, lower batch_tokens in [train], or set "
-                'device = "cpu" in [limits]'
-                if worker.job and worker.job.device
-                else "If memory ran out, set a smaller workers in [limits]"
-            ),
+            f"the process that trained {name} ended by itself, with code {code}",
+            f"{hint}If memory ran out, set a smaller workers in [limits]",
         )
 
 

@@ -294,7 +294,10 @@ class Report:
     date: str = optional("", "date of the report; default: the day of the last work", later=True)
 
     watts: float = optional(
-        30.0, "power that the machine draws while it works, for the energy estimate", low=0.0
+        30.0,
+        "power that the machine draws while it works, for the energy estimate; GPUs that measure "
+        "their own add it",
+        low=0.0,
     )
     tensorboard: str = optional(
         "no",

@@ -106,8 +106,9 @@ def _cost(facts: Facts) -> list[str]:
         return ["No time was noted."]
     peak = max(stage.peak_rss_bytes for stage in facts.stages) / GIB
     memory = f", {peak:.1f} GiB of memory at most" if peak else ""
-    energy = energy_text(facts.energy_kwh(facts.seconds))
-    watts = f" (about {energy}, if the machine draws {facts.watts:g} W)" if facts.watts else ""
+    energy = energy_text(facts.energy_kwh(facts.total))
+    drawn = f" (about {energy}, if the machine draws {facts.watts:g} W{facts.gpu_note})"
+    watts = drawn if facts.watts else ""
     longest = max(facts.stages, key=lambda stage: stage.seconds)
     most = f" The longest step was {longest.name}: {duration(longest.seconds)}."
     more = most if len(facts.stages) > 1 else ""

@@ -38,7 +38,7 @@ from m2m.results.judging import Judged, judged_table
 from m2m.results.more_rows import MoreRows, more_rows_table
 from m2m.results.ranking import Ranking, ranking_tables
 from m2m.results.settings import checked_settings
-from m2m.results.stage import Stage, added_up, stage_columns, stage_rows
+from m2m.results.stage import Stage, added_up, stage_columns, stage_rows, summed
 from m2m.results.table import Column, Table
 from m2m.results.training import Curve, loss_table, training_table
 from m2m.results.validation import Validation, validation_tables
@@ -105,9 +105,29 @@ class Facts(JsonFields):
         """Return the total over all stages."""
         return sum(stage.seconds for stage in self.stages)
 
-    def energy_kwh(self, seconds: float) -> float:
-        """Return the energy at the assumed power."""
-        return self.watts * seconds / JOULE_PER_KWH
+    @property
+    def total(self) -> Stage:
+        """Return the cost of all stages together."""
+        return Stage(
+            "all",
+            self.seconds,
+            max((stage.peak_rss_bytes for stage in self.stages), default=0),
+            summed(*(stage.gpu_joules for stage in self.stages)),
+        )
+
+    @property
+    def gpu_note(self) -> str:
+        """Return what the energy says of a GPU; "" if the recipe asks for none."""
+        limits = self.settings.get("limits", {})
+        if limits.get("device", "cpu") == "cpu" and not limits.get("gpu_layers"):
+            return ""
+        if self.total.gpu_joules is None:
+            return "; no GPU said what it draws, so `watts` in [report] has to contain it"
+        return "; the GPUs' energy, as they measure it, is added"
+
+    def energy_kwh(self, stage: Stage) -> float:
+        """Return the energy at the assumed power, and that of GPUs which say it."""
+        return (self.watts * stage.seconds + (stage.gpu_joules or 0.0)) / JOULE_PER_KWH
 
     def as_json(self) -> dict[str, Any]:
         """Return the content of `report.json`: each result as its own command prints it."""
@@ -116,7 +136,7 @@ class Facts(JsonFields):
             **super().as_json(),
             "steps": [vars(stage) for stage in self.stages],
             "seconds": self.seconds,
-            "energy_kwh": self.energy_kwh(self.seconds),
+            "energy_kwh": self.energy_kwh(self.total),
         }
 
 
@@ -349,19 +369,15 @@ def source_table(sources: Sequence[DatasetFacts]) -> Table:
 
 def cost_table(facts: Facts) -> Table:
     """Show time, memory and energy of each stage."""
-    peak = max((stage.peak_rss_bytes for stage in facts.stages), default=0)
-    total = Stage("all", facts.seconds, peak)
-    columns = stage_columns()
+    stages, columns = [*facts.stages, facts.total], stage_columns()
     rows = [
-        (*row, facts.energy_kwh(stage.seconds))
-        for row, stage in zip(
-            stage_rows([*facts.stages, total]), [*facts.stages, total], strict=True
-        )
+        (*row, facts.energy_kwh(stage))
+        for row, stage in zip(stage_rows(stages), stages, strict=True)
     ]
     return Table(
         "costs",
         "Time over all calls, with the largest peak of memory; energy if the whole machine draws "
-        f"{facts.watts:g} W while it works (an assumption, not a measurement)",
+        f"{facts.watts:g} W while it works (an assumption, not a measurement){facts.gpu_note}",
         [*columns, Column("kwh", "energy", float, energy_text)],
         rows,
         strong=frozenset({len(facts.stages)}),

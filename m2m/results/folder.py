@@ -107,6 +107,7 @@ class RunFolder:
     # Journal of the dev scores of fine-tunes that go on to more steps.
     checks = _Inside("checks.jsonl", own=True)
     validation_plan = _Inside("validate.jsonl", own=True)  # journal of the mixtures to validate
+    lost_device = _Inside("device.json")  # why a GPU no longer trains this run
     stages = _Inside("steps.jsonl")  # journal of the time and memory that each stage took
     leaks = _Inside("leaks.json")  # rows of the datasets that are also dev or test questions
     hours = _Inside("hours.json")  # how the recipe was cut to fit into the user's hours

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 
 from m2m.arrays import Array
 from m2m.dataset import Sample
-from m2m.errors import ResourceError
+from m2m.errors import DeviceError
 from m2m.ggml import decoder as module
 from m2m.ggml import network
 from m2m.ggml.decoder import DeviceDecoder, apart
@@ -231,18 +233,91 @@ def test_too_little_memory_and_missing_operations_end_in_words(
     decoder, batch = opened(config, narrow(make_weights(config))), make_batch(config, (5,))
     own = vars(module.c.functions())
     monkeypatch.setitem(own, "backend_dev_supports_op", lambda device, node: False)
-    with pytest.raises(ResourceError, match=r"CPU cannot compute .*MUL_MAT"):
+    with pytest.raises(DeviceError, match=r"CPU cannot compute .*MUL_MAT"):
         decoder.loss(batch)
     monkeypatch.undo()
     monkeypatch.setitem(own, "gallocr_alloc_graph", lambda memory, graph: False)
-    with pytest.raises(ResourceError, match="too little memory for a batch of 5 tokens"):
+    with pytest.raises(DeviceError, match="too little memory for a batch of 5 tokens"):
         decoder.loss(
             dataclasses.replace(batch, loss_index=np.array([4]), loss_target=np.array([1]))
         )
     monkeypatch.undo()
     monkeypatch.setitem(own, "backend_alloc_ctx_tensors", lambda context, backend: None)
-    with pytest.raises(ResourceError, match="too little memory for the base model"):
+    with pytest.raises(DeviceError, match="too little memory for the base model"):
         DeviceDecoder(config, narrow(make_weights(config)))
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3", "untied"])
+def test_values_that_are_computed_twice_give_the_same_bits_in_less_memory(
+    name: str, opened: Callable[..., DeviceDecoder]
+) -> None:
+    config = make_config(**TRAITS[name])
+    weights, batch, lora = narrow(make_weights(config)), make_batch(config, LENGTHS), pairs(config)
+    kept, again = (opened(config, weights, recompute=recompute) for recompute in (False, True))
+    loss, _, exact = kept.loss_and_grads(batch, lora)
+    same, _, grads = again.loss_and_grads(batch, lora)
+    assert same == loss
+    assert [[array.tobytes() for array in own] for own in grads.values()] == [
+        [array.tobytes() for array in own] for own in exact.values()
+    ]
+    assert again.memory()[1] < 0.9 * kept.memory()[1]
+
+
+def test_values_are_computed_twice_after_a_batch_that_does_not_fit(
+    opened: Callable[..., DeviceDecoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config()
+    batch, lora = make_batch(config, LENGTHS), pairs(config)
+    decoder = opened(config, narrow(make_weights(config)))
+    loss, _, _ = decoder.loss_and_grads(batch, lora)
+    functions, answers = vars(module.c.functions()), [False]
+    real = functions["gallocr_alloc_graph"]
+    monkeypatch.setitem(
+        functions, "gallocr_alloc_graph", lambda *given: answers.pop() if answers else real(*given)
+    )
+    assert not decoder.recompute
+    assert decoder.loss_and_grads(batch, lora)[0] == loss
+    assert decoder.recompute
+    assert decoder.loss_and_grads(batch, lora)[0] == loss
+
+
+SCARCE = """
+import resource, sys
+from pathlib import Path
+from m2m.errors import DeviceError
+from tests.ggml.test_decoder import *
+config = make_config(hidden_size=64, intermediate_size=256, head_dim=16, num_layers=8)
+weights, lora = narrow(make_weights(config)), pairs(config)
+small, large = make_batch(config, (16,)), make_batch(config, (512,) * 4)
+decoder = DeviceDecoder(config, weights)
+loss = decoder.loss_and_grads(small, lora)[0]
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (int(sys.argv[1]) << 20),) * 2)
+try:
+    print(decoder.loss_and_grads(large, lora)[0] > 1000)
+except DeviceError as error:
+    print(error.message)
+print(decoder.recompute, decoder.loss_and_grads(small, lora)[0] == loss)
+"""  # noqa: E501
+
+
+@pytest.mark.slow  # starts a process with a limit on its memory
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is on Linux only")
+@pytest.mark.parametrize(
+    ("room", "answer"),
+    [(100, "True"), (20, "CPU has too little memory for a batch of 2044 tokens")],
+)
+def test_a_device_that_is_really_full(room: int, answer: str) -> None:
+    """A step takes 135 MiB, 66 if values are computed twice; later batches fit again."""
+    found = subprocess.run(
+        [sys.executable, "-c", SCARCE, str(room)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.splitlines() == [answer, "True True"]
+    assert found.stderr == ""
 
 
 def test_rows_apart_have_their_prefix() -> None:

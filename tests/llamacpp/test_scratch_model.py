@@ -11,9 +11,9 @@ import pytest
 from m2m.errors import InputError, ResourceError
 from m2m.formats.gguf import GGUFFile, write_gguf
 from m2m.ggml.devices import gpu
+from m2m.ggml.log import LOG
 from m2m.llamacpp import bindings as c
 from m2m.llamacpp import filetypes as f
-from m2m.llamacpp.log import LOG
 from m2m.llamacpp.model import LlamaModel
 from m2m.llamacpp.quantize import quantize, tensor_bytes
 from m2m.llamacpp.scoring import Request, score

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from m2m.errors import ResourceError
+from m2m.errors import DeviceError, ResourceError
 from m2m.ggml.devices import Device, gpu, list_devices
 from m2m.nn.config import DecoderConfig
 from m2m.pipeline import device as module
-from m2m.pipeline.device import open_on, say, training_device
+from m2m.pipeline.device import give_up, open_on, say, training_device
 from m2m.pipeline.experts import Tuning, expert_job, open_reader
 from m2m.pipeline.inputs import read_inputs
 from m2m.pipeline.workers import train_all
@@ -39,6 +39,8 @@ class Notes(Silent):
 
     def note(self, text: str) -> None:
         self.lines.append(text)
+
+    warn = note
 
 
 def asking(recipe: Path, device: str, **train: Any) -> Recipe:
@@ -127,6 +129,43 @@ def test_a_gpu_that_is_gone_ends_in_words(recipe: Path, monkeypatch: pytest.Monk
     jobs = [expert_job(inputs, name) for name in inputs.expert_names]
     with pytest.raises(ResourceError, match="finds no GPU"):
         train_all(inputs, jobs, Silent())
+
+
+@pytest.mark.slow  # starts a process
+def test_after_a_gpu_that_failed_the_processor_goes_on(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process of the training finds no GPU here; its adapters are those of the processor."""
+    inputs = read_inputs(asking(recipe, "auto"))
+    numpy = [expert_job(inputs, name) for name in inputs.expert_names]
+    trained = [one.path for one in train_all(inputs, numpy, Silent())]
+    before = [(path / "adapter_model.safetensors").read_bytes() for path in trained]
+    monkeypatch.setattr(module, "gpu", lambda: CARD)
+    notes = Notes()
+    jobs = [expert_job(inputs, name) for name in inputs.expert_names]
+    assert {job.device for job in jobs} == {"Vulkan0"}
+    again = [one.path for one in train_all(inputs, jobs, notes)]
+    assert [(path / "adapter_model.safetensors").read_bytes() for path in again] == before
+    assert any("the processor trains all adapters of this run" in line for line in notes.lines)
+    assert {expert_job(inputs, name).device for name in inputs.expert_names} == {""}
+
+
+def test_a_gpu_that_failed_stays_out_of_a_run_until_its_file_is_deleted(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "gpu", lambda: CARD)
+    error, notes, auto = DeviceError("Vulkan0 is lost"), Notes(), asking(recipe, "auto")
+    with pytest.raises(DeviceError, match="is lost"):
+        give_up(asking(recipe, "gpu"), error, notes)
+    assert training_device(auto, make_config()) == CARD
+    give_up(auto, error, notes)
+    assert training_device(auto, make_config()) is None
+    say(auto, make_config(), notes)
+    lost = auto.folder / "device.json"
+    assert f"the GPU failed before: Vulkan0 is lost (see {lost})" in notes.lines[-1]
+    assert training_device(asking(recipe, "gpu"), make_config()) == CARD
+    lost.unlink()
+    assert training_device(auto, make_config()) == CARD
 
 
 def test_float16_weights_stay_narrow_on_vulkan_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from m2m.recipe import load_recipe
 from m2m.report import write_report
 from m2m.results.facts import read_facts
 from m2m.results.outcome import RunResult
+from m2m.results.stage import Stage
 from tests.pipeline.scenario import copied, make_scenario
 
 
@@ -221,4 +222,4 @@ def test_another_folder_is_refused(tmp_path: Path) -> None:
 def test_the_power_is_the_recipes_or_the_one_asked_for(folder: Path) -> None:
     assert read_facts(folder).watts == 30.0
     facts = read_facts(folder, watts=60.0)
-    assert facts.energy_kwh(3600.0) == pytest.approx(0.06)
+    assert facts.energy_kwh(Stage("train", 3600.0, 0)) == pytest.approx(0.06)

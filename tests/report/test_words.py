@@ -9,6 +9,7 @@ from m2m.mix.mixture import Mixture
 from m2m.report.page import recipe_lines
 from m2m.report.words import findings, four_questions, warnings
 from m2m.results.facts import cost_table, tables
+from m2m.results.stage import Stage
 from tests.report import samples
 
 
@@ -125,6 +126,17 @@ def test_energy_is_power_times_time() -> None:
     assert rows[0] == ["train", "1 h 00 min", "1.00 GiB", "20 Wh"]
     assert rows[-1] == ["all", "1 h 30 min", "2.00 GiB", "30 Wh"]
     assert "20 W" in table.caption
+    assert "GPU" not in table.caption
+
+
+def test_energy_of_a_gpu_is_added_if_it_is_known() -> None:
+    asked = {"limits": {"device": "gpu"}}
+    facts = samples.facts(watts=20.0, settings=asked)
+    assert "no GPU said what it draws" in cost_table(facts).caption
+    stages = (Stage("train", 3600.0, 2**30, 36000.0), Stage("search", 1800.0, 2**31))
+    table = cost_table(samples.facts(watts=20.0, settings=asked, stages=stages))
+    assert [row[-1] for row, _ in table.shown()] == ["30 Wh", "10 Wh", "40 Wh"]
+    assert "as they measure it, is added" in table.caption
 
 
 def test_every_table_is_rectangular() -> None:

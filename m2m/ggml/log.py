@@ -1,4 +1,4 @@
-"""Keep llama.cpp's log instead of printing it, so that errors can quote the library."""
+"""Keep the log of llama.cpp and ggml instead of printing it, so that errors can quote it."""
 
 from __future__ import annotations
 
@@ -69,10 +69,10 @@ class LlamaLog:
 LOG = LlamaLog()
 
 
-def install(llama_log_set: Any) -> None:
-    """Send llama.cpp's log to `LOG`; restore the default before the interpreter ends."""
-    llama_log_set(LOG.callback, None)
-    atexit.register(llama_log_set, LogCallback(), None)
+def install(log_set: Any) -> None:
+    """Send the log to `LOG`; restore the default before the interpreter ends."""
+    log_set(LOG.callback, None)
+    atexit.register(log_set, LogCallback(), None)
 
 
 _BUFFER = re.compile(r"(?<!\S)(\S+) model buffer size =")

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from m2m.llamacpp.log import LEVEL_CONT, LEVEL_ERROR, LEVEL_INFO, LEVEL_WARN, LlamaLog
+from m2m.ggml.log import LEVEL_CONT, LEVEL_ERROR, LEVEL_INFO, LEVEL_WARN, LlamaLog
 
 
 def test_only_complaints_after_the_mark_are_told() -> None:
