@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -34,10 +34,14 @@ class Deadlines(NamedTuple):
         rungs: no rung but the first begins if it would end later, because the rest of the hours
             belongs to the last training.
         last: the last training ends.
+        halving: seconds that all rungs but the first may take together.
+        words: compares a stage's seconds with its part of the hours, for people; "" for no limit.
     """
 
     rungs: float
     last: float
+    halving: float = math.inf
+    words: Callable[[str, float], str] = lambda name, seconds: ""
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,7 @@ class Halving:
             Interrupted: the user asked to stop; all states and scores are kept.
         """
         self._leave_experts(contenders)
+        started = self._started = time.monotonic()
         stops: dict[Mixture, list[Stop]] = {mixture: [] for mixture in contenders}
         steps, spent = self._first, self._first * len(self._inputs.usable_names)
         left = [*contenders]
@@ -108,7 +113,10 @@ class Halving:
         winner = left[0]
         if not stops[winner]:  # there was nothing to compare it with
             stops[winner] += self._ladder.climb([winner], steps)
+        halved = time.monotonic()
+        self._say("halving", halved - started)
         end = self._train_on(winner, stops[winner], stops[winner][-1].steps + spent)
+        self._say("last training", time.monotonic() - halved)
         best = stops[winner][self._checks(stops[winner]).best]
         return Halved(stops, winner, best, end, [*self._spoiled.values()])
 
@@ -178,7 +186,8 @@ class Halving:
         if self._deadlines is None:
             return self._ladder.closed(best) == now or self._ladder.ended(best) == (now, TIME)
         needed = len(left) * (steps - now) * self._seconds_per_step(rung)
-        fits = time.monotonic() + needed <= self._deadlines.rungs
+        ends = min(self._deadlines.rungs, self._started + self._deadlines.halving)
+        fits = time.monotonic() + needed <= ends
         self._ladder.close(best, 0 if fits else now)
         if fits:
             return False
@@ -195,6 +204,10 @@ class Halving:
         trained = [stop for stop in rung if not (begun and len(stop.mixture.datasets) == 1)]
         made = len(trained) * (steps if first else steps // 2)
         return sum(stop.seconds for stop in rung) / made if made else 0.0
+
+    def _say(self, stage: str, seconds: float) -> None:
+        if self._deadlines and (words := self._deadlines.words(stage, seconds)):
+            self._run.progress.note(words)
 
     def _reopen(self, mixture: Mixture) -> None:
         """Forget the end of an earlier call, because this one has time to go on."""

@@ -19,6 +19,7 @@ from m2m.machine import peak_rss_bytes
 from m2m.pipeline.confirm import confirm
 from m2m.pipeline.experts import expert_job, given_experts
 from m2m.pipeline.export import export
+from m2m.pipeline.first_pass import FIRST_PASS
 from m2m.pipeline.gpu_energy import Energy, measured
 from m2m.pipeline.halving import Deadlines
 from m2m.pipeline.inputs import Inputs, read_inputs
@@ -67,6 +68,12 @@ class Hours(Protocol):
     def fit(self, inputs: Inputs, progress: Progress) -> Inputs:
         """Cut the inputs down to the time."""
 
+    def undecided(self) -> bool:
+        """Return whether the cuts leave datasets out after a first pass, still to be made."""
+
+    def choose(self, inputs: Inputs, progress: Progress) -> Inputs:
+        """Make that pass, and leave out the datasets that did worst."""
+
 
 class Run:
     """One recipe's run in its own folder.
@@ -111,6 +118,8 @@ class Run:
             self._inputs = hours.fit(self._inputs, progress)
         self.recipe = self._inputs.recipe
         refuse_other_results(self._inputs)
+        if hours and hours.undecided():
+            self._choose(hours)
         self._files.keep(RECIPE, resolved(self._inputs))
         if rescore:
             journals = (self._files.study, self._files.finetune_scores)
@@ -122,6 +131,18 @@ class Run:
             progress.note(reading)
         for warning in self._inputs.warnings:
             progress.warn(warning)
+
+    def _choose(self, hours: Hours) -> None:
+        """Make the first pass that the hours need."""
+        if self._share:
+            raise InputError(
+                f"{self.folder}: the first pass, which chooses datasets, is not finished",
+                "run `m2m run` without a share first: it goes on with the pass",
+            )
+        self._check_leaks()
+        with self._stage(FIRST_PASS):
+            self._inputs = hours.choose(self._inputs, self._progress)
+        self.recipe = self._inputs.recipe
 
     @property
     def inputs(self) -> Inputs:
@@ -308,3 +329,5 @@ class Run:
             stage = Stage(name, time.perf_counter() - started, peak, energy.joules)
             self._stages.append(stage)
             self._files.keep_stage(stage)
+            if self._deadlines and (words := self._deadlines.words(name, stage.seconds)):
+                self._progress.note(words)

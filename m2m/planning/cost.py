@@ -26,7 +26,7 @@ from m2m.pipeline.inputs import Inputs, expert_passes
 from m2m.pipeline.kept import finished_experts
 from m2m.pipeline.search import search_space
 from m2m.planning.calibration import Aside, Rates, count_tokens
-from m2m.planning.until import HALVING, LAST, SEARCH, TRAIN, Rungs
+from m2m.planning.until import HALVING, LAST, SEARCH, TRAIN, FirstPass, Rungs
 from m2m.recipe import Recipe
 from m2m.recipe.fields import UNTIL
 
@@ -102,10 +102,18 @@ class Work:
         inputs: the run's inputs.
         rates: the rates of this machine.
         like: the work of the same inputs with other settings, which saves time.
+        first: the pass over the datasets before those without an expert are left out.
     """
 
-    def __init__(self, inputs: Inputs, rates: Rates, like: Work | None = None) -> None:
+    def __init__(
+        self,
+        inputs: Inputs,
+        rates: Rates,
+        like: Work | None = None,
+        first: FirstPass | None = None,
+    ) -> None:
         self.inputs, self.rates, self.recipe = inputs, rates, inputs.recipe
+        self.first = first
         self._fixed: Sizes = like._fixed if like else Sizes.of(inputs)
         self.scratch, self.exported = self._fixed.scratch, self._fixed.exported
         self.names = inputs.usable_names
@@ -129,9 +137,9 @@ class Work:
         names = self.names or like.passes
         return {name: seen * ratio for name, seen in like.passes.items() if name in names}
 
-    def of(self, recipe: Recipe) -> Work:
+    def of(self, recipe: Recipe, first: FirstPass | None = None) -> Work:
         """Return the work of a recipe that differs only in its settings."""
-        return Work(dataclasses.replace(self.inputs, recipe=recipe), self.rates, self)
+        return Work(dataclasses.replace(self.inputs, recipe=recipe), self.rates, self, first)
 
     def stages(self) -> list[PlannedStage]:
         """Return all stages, in order."""
@@ -144,6 +152,9 @@ class Work:
         made, experts = finished_experts(self.inputs), self.inputs.expert_names
         left = [name for name in experts if name not in made]
         seconds = sum(self._training(self.recipe.train.steps, name) for name in left)
+        if first := self.first:
+            tried = [name for name in first.names if name not in experts]
+            seconds += sum(self._training(first.steps, name) for name in tried)
         seen = list(dict.fromkeys(f"{count:.3g}" for count in sorted(self.passes.values())))
         what = f"{counted(len(left), 'adapter')} of {counted(self.recipe.train.steps, 'step')}, "
         what += "passes over their rows: " + " to ".join([seen[0], *seen[1:][-1:]])
@@ -156,6 +167,10 @@ class Work:
             what += f", {at_once} at a time"
         if left:
             seconds += self.rates.decoder
+        if first:
+            seconds += self.rates.decoder + self.rates.surrogate
+            seconds += len(first.names) * self._check_seconds()
+            what += f", the best of {counted(len(first.names), 'dataset')} after {first.steps}"
         states = len(left) if goes_on(self.recipe) else at_once  # each has as many as a checkpoint
         disk = (len(left) + (_CHECKPOINTS + goes_on(self.recipe)) * states) * (
             self.rates.adapter_bytes if left else 0

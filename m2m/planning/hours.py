@@ -7,9 +7,11 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from m2m.counted import counted
 from m2m.errors import InputError, ResourceError
 from m2m.formats.atomic import write_json
 from m2m.formats.records import read_object
+from m2m.pipeline.first_pass import FIRST_PASS, first_pass
 from m2m.pipeline.halving import Deadlines
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.kept import finished_experts
@@ -26,8 +28,8 @@ from m2m.planning.cuts import (
     with_settings,
 )
 from m2m.planning.split import RESERVE, Split
-from m2m.planning.until import LAST_PART
-from m2m.progress import Progress
+from m2m.planning.until import HALVING, LAST, LAST_PART, MOST, TRAIN, FirstPass
+from m2m.progress import Progress, duration
 from m2m.recipe import Recipe
 from m2m.recipe.fields import UNTIL
 from m2m.recipe.whole import recipe_json
@@ -56,8 +58,15 @@ class Within:
         self._recipe, self.hours = recipe, hours
         self._path = RunFolder(recipe.folder).hours
         self._began = began = time.monotonic()
+        self._planned: dict[str, float] = {}
+        self._passed = 0.0  # seconds of the first pass
         seconds = hours * 3600
-        ends = Deadlines(began + seconds * (_TRAINED - LAST_PART), began + seconds * _TRAINED)
+        ends = Deadlines(
+            began + seconds * (_TRAINED - LAST_PART),
+            began + seconds * _TRAINED,
+            seconds * MOST[HALVING],
+            self._used,
+        )
         self.deadlines = ends if hours else None
 
     def fit(self, inputs: Inputs, progress: Progress) -> Inputs:
@@ -81,9 +90,72 @@ class Within:
             write_json(self._path, content)
             for loss in decision["gave_up"]:
                 progress.warn(f"to fit into {self.hours:g} hours: {loss}")
+            if until:
+                self._plan(Work(with_decision(inputs, decision), rates, first=first_of(decision)))
+                progress.note(self._split)
         elif decision["gave_up"]:
             progress.note(self.again(decision))
         return with_decision(inputs, decision)
+
+    def undecided(self) -> bool:
+        """Return whether datasets are left out after a first pass that is still to be made."""
+        return first_of(self.kept(until=True) or {}) is not None
+
+    def choose(self, inputs: Inputs, progress: Progress) -> Inputs:
+        """Train every dataset a little, and leave those out that do worst on dev.
+
+        Args:
+            inputs: as `fit` returned them.
+            progress: gets the bars, and the reason for each dataset that is left out.
+
+        Raises:
+            Interrupted: the user asked to stop; the same command goes on.
+        """
+        decision = self.kept(until=True) or {}
+        if not (first := first_of(decision)):
+            return inputs
+        left = first_pass(inputs, *first, progress)
+        worst = ", ".join(f"{name} ({score.text()})" for name, score in left.items())
+        loss = (
+            f"after a first pass of {counted(first.steps, 'step')} these datasets were worst on "
+            f"dev and get no expert: {worst}"
+        )
+        progress.warn(f"to fit into {decision['hours']:g} hours: {loss}")
+        before = [name for name in decision["settings"]["excluded"] if name not in first.names]
+        settings = {**decision["settings"], "excluded": [*before, *left]}
+        del decision["first_pass"]
+        decision |= {"settings": settings, "gave_up": [*decision["gave_up"], loss]}
+        write_json(self._path, decision)
+        return with_decision(inputs, decision)
+
+    def _plan(self, work: Work) -> None:
+        """Keep the planned seconds of each stage; the last training gets the rest."""
+        self._planned = {stage.name: stage.seconds for stage in work.stages()}
+        self._planned[LAST] = 0.0
+        self._planned[LAST] = max(0.0, self.hours * 3600 - sum(self._planned.values()))
+
+    @property
+    def _split(self) -> str:
+        parts = [f"{name} {self._part(seconds)}" for name, seconds in self._planned.items()]
+        return f"planned parts of {self.hours:g} hours: {', '.join(parts)}"
+
+    def _part(self, seconds: float) -> str:
+        return f"{seconds / (36 * self.hours):.0f} %"
+
+    def _used(self, stage: str, seconds: float) -> str:
+        """Compare the seconds of a stage with its part of the hours; "" if it took none."""
+        if stage == FIRST_PASS:
+            self._passed = seconds
+        if stage not in {*MOST, LAST} or self._part(seconds) == "0 %":
+            return ""
+        seconds += self._passed if stage == TRAIN else 0.0
+        limit = f"at most {MOST[stage]:.0%}" if stage in MOST else f"at least {LAST_PART:.0%}"
+        plan = f"planned {self._part(self._planned[stage])}, " if self._planned else ""
+        limit = limit.replace("%", " %")
+        return (
+            f"{stage} took {duration(seconds)}, {self._part(seconds)} of {self.hours:g} hours "
+            f"({plan}{limit})"
+        )
 
     def again(self, decision: Mapping[str, Any]) -> str:
         """Say which cuts of an earlier call hold, and how to decide again."""
@@ -100,7 +172,7 @@ class Within:
         try:
             decision = read_object(self._path)
             hours = float(decision["hours"])
-            {**decision["settings"]}, [*map(str, decision["gave_up"])]
+            {**decision["settings"]}, [*map(str, decision["gave_up"])], first_of(decision)
         except (InputError, LookupError, TypeError, ValueError):
             return None
         if decision.get("recipe") not in (_mark(self._recipe, 0.0), _mark(self._recipe, hours)):
@@ -112,6 +184,11 @@ def with_decision(inputs: Inputs, decision: Mapping[str, Any]) -> Inputs:
     """Return the inputs with the recipe that a decision cuts down."""
     recipe = with_settings(inputs.recipe, decision["settings"])
     return dataclasses.replace(inputs, recipe=recipe)
+
+
+def first_of(decision: Mapping[str, Any]) -> FirstPass | None:
+    """Return the first pass that a decision still needs."""
+    return FirstPass(*found) if (found := decision.get("first_pass")) else None
 
 
 def _all_trained(inputs: Inputs) -> bool:

@@ -20,8 +20,8 @@ from m2m.pipeline.leaks import find_leaks, shared_warnings
 from m2m.pipeline.scorer import threads
 from m2m.planning.calibration import Rates, calibrate
 from m2m.planning.cost import ASIDE, PlannedStage, Work, planned_strategy, times_alone
-from m2m.planning.hours import Within, decide, with_decision
-from m2m.planning.until import HALVING, LAST, LAST_PART, MOST, TRAIN
+from m2m.planning.hours import Within, decide, first_of, with_decision
+from m2m.planning.until import HALVING, LAST, LAST_PART, MOST, TRAIN, FirstPass
 from m2m.progress import Progress
 from m2m.recipe.fields import UNTIL
 from m2m.results.confirmation import Confirmation
@@ -136,7 +136,8 @@ def plan_within(
     """
     decision = kept or (decide(inputs, rates, hours) if hours else UNCUT)
     cut = with_decision(inputs, decision)
-    plan = dataclasses.replace(plan_with(cut, rates, hours), gave_up=decision["gave_up"])
+    plan = plan_with(cut, rates, hours, first_of(decision))
+    plan = dataclasses.replace(plan, gave_up=decision["gave_up"])
     confirmation = inputs.files.read(CONFIRMED, Confirmation.from_json)
     if confirmation and confirmation.courses:
         return dataclasses.replace(plan, twice=[*twice_after(confirmation.courses)])
@@ -148,7 +149,9 @@ def plan_within(
         name: dict(zip(each.get("cuts", ()), each["gave_up"], strict=False))
         for name, each in both.items()
     }
-    works = [Work(with_decision(inputs, each), rates) for each in (decision, later)]
+    works = [
+        Work(with_decision(inputs, each), rates, first=first_of(each)) for each in (decision, later)
+    ]
     return dataclasses.replace(plan, twice=[*twice(works[0], hours, works[1], losses)])
 
 
@@ -161,9 +164,11 @@ def _leaks(inputs: Inputs) -> Iterator[str]:
     yield from shared_warnings(inputs)
 
 
-def plan_with(inputs: Inputs, rates: Rates, hours: float = 0.0) -> Plan:
+def plan_with(
+    inputs: Inputs, rates: Rates, hours: float = 0.0, first: FirstPass | None = None
+) -> Plan:
     """Return the plan for given rates; see `make_plan`."""
-    work = Work(inputs, rates)
+    work = Work(inputs, rates, first=first)
     until = inputs.recipe.confirm.budget == UNTIL
     stages = until_time_is_up(work, hours) if until and hours else work.stages()
     wrong = [*_memory(work, stages), *_disk(work, stages), *_time(work, stages, hours)]
@@ -341,8 +346,9 @@ def twice(
     """
     steps, passes, ends = last_training(work, hours)
     more, longer, _ = last_training(doubled, 2 * hours)
+    steps, more = steps + work.rungs().top, more + doubled.rungs().top
     yield (
-        f"In {2 * hours:g} hours the last training would have about {more:,} steps instead of "
+        f"In {2 * hours:g} hours the winner would have about {more:,} steps in all instead of "
         f"{steps:,} ({longer:.2g} passes instead of {passes:.2g})"
         + (", because more passes end it" if ends and more <= steps else "")
         + "."

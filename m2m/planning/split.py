@@ -3,7 +3,8 @@
 Each has its own limit: experts at most a quarter, search 5 %, halving a quarter, and the last
 training gets at least 45 %. A recipe that takes more is cut, the least harmful cut first. Experts
 never get fewer steps than carry a signal: they may take up to half of the hours then, and if that
-is not enough, fewer datasets are tried, or none is tried alone.
+is not enough, only the best of a first short pass get an expert, or fewer datasets are tried, or
+none is tried alone.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from m2m.dataset.translations import differ_alike, disputed
 from m2m.mix.mixture import Mixture
 from m2m.mix.similarity import likeness
 from m2m.pipeline.corpus import Corpus
+from m2m.pipeline.experts import given_experts, goes_on
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.likeness import token_features
 from m2m.planning.cost import Work
@@ -32,7 +34,16 @@ from m2m.planning.cuts import (
     top_cut,
     with_settings,
 )
-from m2m.planning.until import FLOOR_PART, HALVING, LAST_PART, MOST, SEARCH, SIGNAL, TRAIN
+from m2m.planning.until import (
+    FLOOR_PART,
+    HALVING,
+    LAST_PART,
+    MOST,
+    SEARCH,
+    SIGNAL,
+    TRAIN,
+    FirstPass,
+)
 from m2m.recipe import Recipe
 from m2m.recipe.strategies import NONE
 
@@ -49,6 +60,10 @@ _OVER = {
     SEARCH: "the search takes {part} of the hours, more than {most}, at its cheapest",
     HALVING: "the first training takes {part} of the hours, more than {most}, at its shortest",
 }
+_TOO_LONG = (
+    "the fewest steps that carry a signal, for every dataset alone, would take more than half of "
+    "the hours."
+)
 # A file whose rows mostly contradict others is wrong, or answers another task.
 _WRONG = 0.5
 Pairs = Sequence[tuple[str, str]]
@@ -67,6 +82,7 @@ class Split:
         self._planned: dict[str, dict[str, float]] = {}
         self._settings: dict[str, Any] = {}
         self._gave_up: dict[str, str] = {}
+        self._first: FirstPass | None = None
 
     def decide(self) -> dict[str, Any]:
         """Return the settings that fit, and a sentence for every loss."""
@@ -81,6 +97,7 @@ class Split:
             "settings": self._settings,
             "gave_up": [*self._gave_up.values()],
             "cuts": [*self._gave_up],
+            **({"first_pass": list(self._first)} if self._first else {}),
         }
 
     @property
@@ -92,9 +109,9 @@ class Split:
 
     def _seconds_with(self, settings: dict[str, Any]) -> dict[str, float]:
         """Return each stage's seconds with some settings; the same settings are planned once."""
-        key = json.dumps(settings, sort_keys=True)
+        key = json.dumps([settings, self._first], sort_keys=True)
         if key not in self._planned:
-            work = self._work.of(with_settings(self._work.recipe, settings))
+            work = self._work.of(with_settings(self._work.recipe, settings), self._first)
             self._planned[key] = {stage.name: stage.seconds for stage in work.stages()}
         return self._planned[key]
 
@@ -167,10 +184,34 @@ class Split:
         needed = max(2, len(self._work.recipe.search.required))
         for count in range(len(order) - 1, needed - 1, -1):
             if self._least_fits(settings := self._without(order[count:])):
+                if not order[count - 1].wrong and self._passes_first(order, needed):
+                    return
                 self._settings |= settings
                 self._gave_up["excluded"] = _left_out(order[count:])
                 return
         self._search_nothing(order)
+
+    def _passes_first(self, order: list[Promising], needed: int) -> bool:
+        """Try as many datasets as fit in a short pass, if the better half can get an expert.
+
+        Args:
+            order: the datasets, the most promising first.
+            needed: the fewest that a search needs.
+        """
+        recipe, inputs = self._work.recipe, self._work.inputs
+        if not goes_on(recipe) or given_experts(inputs):
+            return False
+        steps = -(-self._floor() // 2)
+        for count in range(sum(not dataset.wrong for dataset in order), needed, -1):
+            names = [dataset.name for dataset in order[:count]]
+            for keep in range(count - 1, max(needed, -(-count // 2)) - 1, -1):
+                self._first = FirstPass(names, steps, keep)
+                if self._least_fits(settings := self._without(order[keep:])):
+                    self._settings |= settings
+                    self._gave_up["excluded"] = _tried(self._first, order[count:])
+                    return True
+        self._first = None
+        return False
 
     def _search_nothing(self, order: list[Promising]) -> None:
         """Train on all datasets at once, except those that contradict the others."""
@@ -230,8 +271,7 @@ class Split:
         """Say which stages take more than their part although nothing more can be cut."""
         seconds, room = self._seconds(), self._room
         for name, most in MOST.items():
-            if seconds[name] > most * room:
-                part = seconds[name] / room * RESERVE
+            if (part := seconds[name] / room * RESERVE) > most:
                 self._gave_up[f"{name} limit"] = _OVER[name].format(
                     part=f"{part:.0%}" if part <= 1 else "more than all",
                     most=f"{most:.0%}",
@@ -246,11 +286,20 @@ class Split:
 
 
 def _left_out(datasets: list[Promising]) -> str:
-    reasons = "; ".join(f"{dataset.name} ({dataset.reason})" for dataset in datasets)
+    return f"{_TOO_LONG} So these datasets {_not_tried(datasets)}"
+
+
+def _tried(first: FirstPass, left: list[Promising]) -> str:
+    more = f". These {_not_tried(left)}" if left else ""
     return (
-        "the fewest steps that carry a signal, for every dataset alone, would take more than half "
-        f"of the hours. So these datasets are not tried, by data check and likeness: {reasons}"
+        f"{_TOO_LONG} So {counted(len(first.names), 'dataset')} get a first pass of "
+        f"{counted(first.steps, 'step')}, and the best {first.keep} of them on dev go on{more}"
     )
+
+
+def _not_tried(datasets: list[Promising]) -> str:
+    reasons = "; ".join(f"{dataset.name} ({dataset.reason})" for dataset in datasets)
+    return f"are not tried, by data check and likeness: {reasons}"
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 TRAIN, SEARCH, HALVING, LAST = "train", "search", "halving", "last training"
 # Parts of the hours: at most, and for the last training at least.
@@ -13,6 +14,20 @@ LAST_PART = 0.45
 FLOOR_PART = 0.5
 # Those steps, measured on the starter (docs/training.md).
 SIGNAL = 150
+
+
+class FirstPass(NamedTuple):
+    """A short training of each dataset, after which only some get an expert.
+
+    Attributes:
+        names: the datasets, the most promising first.
+        steps: of each.
+        keep: number of datasets that get an expert.
+    """
+
+    names: Sequence[str]
+    steps: int
+    keep: int
 
 
 @dataclass(frozen=True)

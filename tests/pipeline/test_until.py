@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -242,12 +243,20 @@ def test_a_training_ends_at_the_cap_of_passes_or_of_steps(
 class Soon:
     """Hours that end at once, or much later."""
 
-    def __init__(self, seconds: float, rungs: float | None = None) -> None:
+    def __init__(
+        self, seconds: float, rungs: float | None = None, halving: float = math.inf
+    ) -> None:
         now = time.monotonic()
-        self.deadlines = Deadlines(now + (seconds if rungs is None else rungs), now + seconds)
+        ends = now + (seconds if rungs is None else rungs)
+        self.deadlines = Deadlines(ends, now + seconds, halving)
 
     def fit(self, inputs: Any, progress: Any) -> Any:
         return inputs
+
+    def undecided(self) -> bool:
+        return False
+
+    choose = fit
 
 
 @pytest.mark.parametrize(
@@ -293,9 +302,12 @@ def test_a_run_without_time_stops_halving_and_goes_on_there_later(
 
 
 @pytest.mark.slow  # two real runs
-def test_no_rung_begins_in_the_time_of_the_last_training(finished: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("limit", [{"rungs": 0}, {"halving": 0}])
+def test_no_rung_begins_in_the_time_of_the_last_training_or_after_its_part(
+    finished: Path, tmp_path: Path, limit: dict[str, float]
+) -> None:
     recipe = until(make_scenario(tmp_path / "short"))
-    done = run(recipe, hours=Soon(600, rungs=0))
+    done = run(recipe, hours=Soon(600, **limit))
     first = courses(done)
     others = [steps for i, steps in enumerate(steps_of(first)) if i != first.winner]
     assert others == [[12]] * len(others)

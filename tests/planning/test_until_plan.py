@@ -136,6 +136,20 @@ def test_every_stage_keeps_to_its_limit_whatever_the_hours(
     assert "not known before the run" in plan.twice[-1]
 
 
+def test_a_stage_is_compared_with_its_part_and_its_plan(recipe: Recipe) -> None:
+    within = Within(recipe, 2.0)
+    assert within.deadlines is not None
+    words = within.deadlines.words
+    assert words("train", 3600.0) == "train took 1 h 00 min, 50 % of 2 hours (at most 25 %)"
+    assert words("last training", 3600.0).endswith("(at least 45 %)")
+    assert words("export", 3600.0) == words("search", 1.0) == ""
+    assert words("first pass", 1800.0) == "", "it belongs to the experts"
+    assert words("train", 1800.0).startswith("train took 1 h 00 min")
+    within._plan(Work(read_inputs(recipe), RATES))
+    assert "50 % of 2 hours (planned " in words("train", 1800.0)
+    assert sum(within._planned.values()) == pytest.approx(7200.0)
+
+
 def test_less_time_means_fewer_steps_then_fewer_datasets_then_no_search(many: Inputs) -> None:
     found = [decide(many, SLOW, minutes / 60) for minutes in (600, 120, 40, 25, 8)]
     assert found[0] == {"settings": {}, "gave_up": [], "cuts": []}
