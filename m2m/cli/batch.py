@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from m2m import __version__
 from m2m.cli.console import say
-from m2m.cli.options import given_recipe
+from m2m.cli.options import given_overrides, given_recipe
 from m2m.counted import counted
 from m2m.errors import Interrupted, M2MError
 from m2m.formats.json_text import json_text
@@ -174,7 +174,8 @@ def _run_one(recipe: Path, as_json: bool, quiet: bool, **options: Any) -> tuple[
     finally:
         if as_json:
             ending = Ending(datetime.now(UTC).isoformat(timespec="seconds"), status, error, hint)
-            say(json_text(line(recipe, loaded, result, warned, versions(), ending)))
+            given = given_overrides() | dict(loaded.overrides if loaded else {})
+            say(json_text(line(recipe, loaded, result, warned, versions(), ending, given)))
     return result, len(loaded.datasets)
 
 

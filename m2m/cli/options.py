@@ -135,6 +135,15 @@ def refuse_out() -> None:
         raise click.UsageError("--out is the folder of one run; give one recipe with it.")
 
 
+def given_overrides() -> dict[str, Any]:
+    """Return the values of the running command's `--set`, as TOML reads them, by field."""
+    from m2m.recipe.overrides import Typed, read_value
+
+    context = click.get_current_context(silent=True)
+    texts = context.meta.get(OVERRIDES, {}) if context else {}
+    return {key: read_value(Typed(text)) for key, text in texts.items()}
+
+
 def given_recipe(path: Path) -> Recipe:
     """Read a recipe with the `--data-root`, `--set` and `--out` of the running command."""
     from m2m.recipe import load_recipe

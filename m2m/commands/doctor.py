@@ -193,11 +193,14 @@ def device_checks(build: Build) -> Iterator[Finding]:
         yield Finding(name, f"{value}, for training and scoring", "note", remedy)
 
 
+_PRODUCTS = "calculations"
+
+
 def _blas() -> Finding:
     built: dict[str, Any] = np.show_config(mode="dicts")  # type: ignore[assignment]
     blas = built.get("Build Dependencies", {}).get("blas", {})
     name = str(blas.get("name", "none"))
-    value = f"{name} {blas.get('version', '')}, {_gemm_rate():.0f} GFLOP/s"
+    value = f"{_rate():,.0f} billion a second, by {name} {blas.get('version', '')}"
     threads = os.environ.get("OPENBLAS_NUM_THREADS", os.environ.get("OMP_NUM_THREADS"))
     if threads:
         value += f", {threads} threads by the environment"
@@ -205,11 +208,11 @@ def _blas() -> Finding:
         remedy = (
             "install NumPy from its wheel (`pip install --force-reinstall numpy`): training is slow"
         )
-        return Finding("BLAS", value, "note", remedy)
+        return Finding(_PRODUCTS, value, "note", remedy)
     if "openblas" in name.lower() and not can_hold_blas():
         remedy = "its threads cannot be limited to one: set OPENBLAS_NUM_THREADS=1 before m2m"
-        return Finding("BLAS", value, "note", remedy)
-    return Finding("BLAS", value)
+        return Finding(_PRODUCTS, value, "note", remedy)
+    return Finding(_PRODUCTS, value)
 
 
 def _bf16() -> Finding:
@@ -222,8 +225,8 @@ def _bf16() -> Finding:
     return Finding("bf16", f'{value}: [train] precision = "bf16" trains faster')
 
 
-def _gemm_rate() -> float:
-    """Measure NumPy's float32 matrix product in GFLOP/s, the best of three."""
+def _rate() -> float:
+    """Measure NumPy's float32 matrix product in 10^9 operations a second, the best of three."""
     size = 768
     a = np.ones((size, size), np.float32)
     best = float("inf")

@@ -272,7 +272,7 @@ def _level(evidence: Evidence) -> str:
         + (f" on {target}" if several else "")
         for target, span in winner.over_chance.items()
     )
-    return f"Guessing, or the same answer to every question, scores up to {'; '.join(levels)}."
+    return f"Guessing, or the same answer to every question, scores {'; '.join(levels)}."
 
 
 def _guessing(evidence: Evidence) -> list[str]:

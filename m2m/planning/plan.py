@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +13,13 @@ from typing import Annotated, Any
 from m2m.counted import counted
 from m2m.errors import ResourceError
 from m2m.formats.json_fields import JsonFields, Key, Rounded, inserted
+from m2m.formats.json_text import json_text
 from m2m.machine import free_memory_bytes
 from m2m.nn.matrix import WORTH_BF16, bf16_gain
 from m2m.pipeline.experts import memory_limit
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.leaks import find_leaks, shared_warnings
+from m2m.pipeline.resolved import resolved
 from m2m.pipeline.scorer import threads
 from m2m.planning.calibration import Rates, calibrate
 from m2m.planning.cost import ASIDE, PlannedStage, Work, planned_strategy, times_alone
@@ -139,7 +142,8 @@ def plan_within(
     plan = plan_with(cut, rates, hours, first_of(decision))
     plan = dataclasses.replace(plan, gave_up=decision["gave_up"])
     confirmation = inputs.files.read(CONFIRMED, Confirmation.from_json)
-    if confirmation and confirmation.courses:
+    recipe = json.loads(json_text(resolved(cut)))
+    if confirmation and confirmation.courses and inputs.files.is_of(CONFIRMED, recipe):
         return dataclasses.replace(plan, twice=[*twice_after(confirmation.courses)])
     if not hours:
         return plan

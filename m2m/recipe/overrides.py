@@ -87,7 +87,7 @@ class Overrides:
         own = {spec.metadata.get("also"): spec.name for spec in specs.values()}
         name = own.get(name) or name
         spec = specs.get(name)
-        value = _read(raw, get_type_hints(kind)[name] if kind and spec else None)
+        value = read_value(raw, get_type_hints(kind)[name] if kind and spec else None)
         replaced = [*self._replaced(at, specs, name, table)]
         before = table.get(name)
         if spec and name not in table:
@@ -114,7 +114,7 @@ class Overrides:
                 yield other
 
 
-def _read(raw: Any, hint: Any) -> Any:
+def read_value(raw: Any, hint: Any = None) -> Any:
     """Return a typed value as the field's kind; a text needs no quotation marks."""
     if isinstance(raw, Path):
         return str(raw)

@@ -10,15 +10,16 @@ from m2m.mix.ranking import Ranked
 from m2m.report.markup import Markup
 from m2m.report.svg import (
     CHARACTER,
+    LINE,
     Scale,
     axis_below,
     axis_left,
-    cut,
     dot,
     figure,
     group,
     interval,
     line,
+    paragraph,
     path,
     scale,
     text,
@@ -29,7 +30,6 @@ from m2m.results.ranking import BOTTOM, TOP, Ranking
 ROW = 21.0
 _COLUMN = 20.0
 _PLOT = 360.0
-_LONGEST = 26  # characters of a dataset's name
 _POINTS = 240  # points of the curve over all mixtures
 
 
@@ -42,7 +42,8 @@ def shown(ranking: Ranking) -> list[Ranked]:
 def ranking_chart(ranking: Ranking, names: Sequence[str]) -> Markup:
     """Draw top and bottom mixtures: their datasets (dots), score and 95 % interval."""
     places = shown(ranking)
-    header = 14 + 0.75 * CHARACTER * min(max(map(len, names)), _LONGEST)
+    longest = 0.75 * CHARACTER * max(map(len, names))  # of the slanted names
+    header = 14 + longest
     digits = len(str(max(place.rank for place in places)))
     first = 32 + CHARACTER * 1.1 * digits  # x of the first dataset's column
     left = first + _COLUMN * len(names) + 6
@@ -61,7 +62,7 @@ def ranking_chart(ranking: Ranking, names: Sequence[str]) -> Markup:
     if gap is not None:
         left_out = f"{counted(len(ranking.places) - TOP - BOTTOM, 'mixture')} between"
         marks.append(text(x.end, rows[gap] - ROW * 0.72, left_out, "tick", text_anchor="end"))
-    size = (x.end + 16, bottom + 40)
+    size = (max(x.end + 16, left + longest), bottom + 40)
     description = (
         f"Surrogate scores of the best {min(TOP, len(places))} of "
         f"{counted(len(ranking.places), 'mixture')}, "
@@ -77,8 +78,7 @@ def _gap(places: Sequence[Ranked]) -> int | None:
 
 
 def _heading(x: float, y: float, name: str) -> Markup:
-    shown_name = cut(name, _LONGEST)
-    return text(x, y, shown_name, "label", transform=f"rotate(-45 {x:g} {y:g})")
+    return text(x, y, name, "label", transform=f"rotate(-45 {x:g} {y:g})")
 
 
 def _place(place: Ranked, y: float, x: Scale, names: Sequence[str], first: float) -> Markup:
@@ -132,8 +132,8 @@ def overview_chart(ranking: Ranking) -> Markup:
 def worth_chart(ranking: Ranking) -> Markup:
     """Draw each dataset's average effect with its interval; zero is marked."""
     worth = sorted(ranking.worth.items(), key=lambda item: -item[1].estimate)
-    longest = min(max(len(name) for name, _ in worth), _LONGEST)
-    left, top, width = 16 + CHARACTER * longest, 8.0, 420.0
+    left, top = 16 + CHARACTER * max(len(name) for name, _ in worth), 8.0
+    width = max(420.0, left + 222)
     bottom = top + ROW * len(worth) + 4
     values = [v for _, span in worth for v in (span.low, span.high)]
     x = scale([0.0, *values], left, width - 12)
@@ -143,7 +143,7 @@ def worth_chart(ranking: Ranking) -> Markup:
         y = top + ROW * (i + 0.5)
         kind = {"helpful": "good", "harmful": "bad"}.get(ranking.verdicts.get(name, ""), "unclear")
         marks.append(group(
-            text(left - 10, y + 4, cut(name, _LONGEST), "label", text_anchor="end"),
+            text(left - 10, y + 4, name, "label", text_anchor="end"),
             interval(x, y, span.low, span.estimate, span.high, kind),
             title=f"{name}: {span.in_full}",
         ))  # fmt: skip
@@ -161,16 +161,20 @@ def confirmed_chart(confirmation: Confirmation, datasets: int) -> Markup | None:
     parts = [part for model in rows for part in (model.dev, model.test) if metric in part]
     ends = [end for part in parts for end in part[metric].ends]
     x = scale(ends, 12, width - 12)
-    bottom = top + high * len(rows) + 4
-    marks = axis_below(x, bottom, metric, top)
-    for i, model in enumerate(rows):
-        winner = model is confirmation.winner
-        y = top + high * i
+    marks: list[Markup] = []
+    y = top
+    for model in rows:
+        kind = "label strong" if model is confirmation.winner else "label"
         name = f"{model.mixture.short(datasets)} ({model.described})"
-        marks.append(text(14, y + 13, cut(name, 62), "label strong" if winner else "label"))
-        for part, at, kind in ((model.dev, y + 23, "dev"), (model.test, y + 35, "test")):
+        words = paragraph(14, y + 13, name, 62, kind)
+        marks += words
+        y += LINE * (len(words) - 1)
+        for part, at, split in ((model.dev, y + 23, "dev"), (model.test, y + 35, "test")):
             if metric in part:
-                marks.append(_estimate(x, at, part[metric], kind, name))
+                marks.append(_estimate(x, at, part[metric], split, name))
+        y += high
+    bottom = y + 4
+    marks = [*axis_below(x, bottom, metric, top), *marks]
     description = (
         f"{metric} of each confirmed model, on dev above and on test below, with intervals"
     )

@@ -9,17 +9,17 @@ from m2m.counted import counted
 from m2m.evaluate.score import Score
 from m2m.report.markup import Markup
 from m2m.report.svg import (
+    LINE,
     Scale,
     axis_below,
     axis_left,
-    cut,
     dot,
     figure,
     group,
     line,
+    paragraph,
     path,
     scale,
-    text,
 )
 from m2m.results.courses import Courses
 from m2m.results.training import Curve
@@ -41,11 +41,16 @@ def loss_charts(curves: Sequence[Curve]) -> list[Markup]:
 
 
 def _loss_chart(curve: Curve, values: Sequence[float], name: str) -> Markup:
-    width, height, left, top, bottom = 252.0, 168.0, 36.0, 30.0, 126.0
+    words = paragraph(36, 14, curve.name, 28, "label strong")
+    more = LINE * (len(words) - 1)
+    width, height, left, top, bottom = 252.0, 168.0 + more, 36.0, 30.0 + more, 126.0 + more
     x = Scale(0, max(1, len(curve.losses)), left, width - 10)
     y = scale(values, bottom, top)
-    marks = [text(left, 14, cut(curve.name, 28), "label strong")]
-    marks += [*axis_left(y, left, "", width - 10, 3), *axis_below(x, bottom, "step", count=3)]
+    marks = [
+        *words,
+        *axis_left(y, left, "", width - 10, 3),
+        *axis_below(x, bottom, "step", count=3),
+    ]
     means, lows, highs = _thinned(curve.losses)
     size = len(curve.losses) / max(1, len(means))
     steps = [size * (i + 0.5) for i in range(len(means))]

@@ -8,10 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 
 from m2m.report.markup import Child, Markup, element
 
 TICK = 4.0  # length of a tick, in user units as everywhere here (1 = 1 CSS pixel at full width)
+LINE = 13.0  # between two lines of one text
 CHARACTER = 7.0  # width of a character of the figures' text, in a wide font
 
 
@@ -143,10 +145,9 @@ def axis_left(
     return marks
 
 
-def cut(content: str, characters: int) -> str:
-    """Cut text to this many characters."""
-    return (
-        content
-        if len(content) <= characters
-        else content[: characters - 1] + "\N{HORIZONTAL ELLIPSIS}"
-    )
+def paragraph(
+    x: float, y: float, content: str, characters: int, class_: str = "label"
+) -> list[Markup]:
+    """Draw all of a text in lines of at most this many characters, `LINE` apart."""
+    parts = wrap(content, characters) or [content]
+    return [text(x, y + LINE * i, part, class_) for i, part in enumerate(parts)]

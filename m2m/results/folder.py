@@ -162,6 +162,11 @@ class RunFolder:
             line.startswith(f"{name} ") for line in self.stale()
         )
 
+    def is_of(self, name: str, recipe: Mapping[str, Any]) -> bool:
+        """Return whether a result is up to date, and of a recipe that `RECIPE` would have."""
+        fresh = self.is_fresh(RANKING) and self.is_fresh(name)
+        return fresh and self.state(RECIPE) == _mark(RECIPE, recipe)
+
     def adapter_here(self, adapter: Path) -> Path:
         """Return an adapter's folder in this copy of the run, whatever machine its path is from."""
         parts = adapter.as_posix().replace("\\", "/").split("/")
@@ -204,7 +209,8 @@ class RunFolder:
             )
             for name, before in _MADE_FROM.items()
             if (made_from := results.get(name, {}).get("made_from"))
-            and made_from != marks.get(before, made_from)
+            and before in marks
+            and made_from not in (marks[before], _older_mark(before, results[before]))
         ]
 
 
@@ -225,7 +231,17 @@ class ShareFolder(RunFolder):
 
 
 def _mark(name: str, data: Mapping[str, Any]) -> str:
-    """Return the fingerprint of the values of a file that decide the next stage's results."""
+    """Return the fingerprint of the values of a file that decide the next stage's results.
+
+    The folder of the winner's adapter is none of them: a run can be copied to another place.
+    """
+    winner = data.get("winner")
+    placed = {"winner": {**winner, "adapter": None}} if isinstance(winner, Mapping) else {}
+    return _older_mark(name, {**data, **placed})
+
+
+def _older_mark(name: str, data: Mapping[str, Any]) -> str:
+    """Return the fingerprint in files of older versions: with that folder."""
     return fingerprint(**{key: data.get(key) for key in _DECIDES[name]})
 
 

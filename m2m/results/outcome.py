@@ -22,7 +22,7 @@ DONE, FAILED, STOPPED = "done", "failed", "stopped"
 FIELDS = {
     "schema": f"number of this form, now {SCHEMA}; another number if a field changes or goes away",
     "recipe": "the recipe's file, as it was given",
-    "overrides": "values of `--set` that differ from the recipe's and can change a result",
+    "overrides": "values of `--set`, as they were given, also if they change nothing",
     "status": f"`{DONE}`; `{FAILED}`: see `error`; `{STOPPED}`: by Ctrl-C or SIGTERM",
     "verdict": "`kind`, `sentence`, `reasons`, `next`, `questions_needed`, `gguf_only_with_anyway`",
     "winner": "the fine-tune that was best on dev: `label`, `datasets`, `weights`, `how`, `steps`, "
@@ -103,6 +103,7 @@ def line(
     warnings: Sequence[str],
     versions: Mapping[str, str],
     ending: Ending,
+    overrides: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the line of one recipe.
 
@@ -113,6 +114,7 @@ def line(
         warnings: those that were shown; they come before those of the results.
         versions: versions of the programs.
         ending: how the run ended.
+        overrides: values of `--set` by the name of the field.
     """
     values: dict[str, Any] = dict.fromkeys(FIELDS)
     values |= {
@@ -120,11 +122,11 @@ def line(
         "recipe": str(recipe),
         "warnings": list(warnings),
         "versions": dict(versions),
+        "overrides": dict(overrides),
         **vars(ending),
     }
     if loaded is not None:
         values |= {
-            "overrides": dict(loaded.overrides),
             "folder": str(loaded.folder),
             "seed": {name: getattr(loaded, name).seed for name in _SEEDED},
             "settings": recipe_json(loaded, whole=True),

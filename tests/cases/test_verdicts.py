@@ -254,7 +254,7 @@ def test_one_answer_to_every_question_is_nothing_learned(recipe: Path, metric: s
     changed(recipe, ('name = "copying"', asked))
     verdict = ran(recipe)["verdict"]
     assert verdict["kind"] == "nothing learned"
-    assert "the same answer to every question, scores up to" in verdict["reasons"][1]
+    assert "the same answer to every question, scores " in verdict["reasons"][1]
 
 
 @pytest.mark.slow

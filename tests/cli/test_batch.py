@@ -76,16 +76,18 @@ def test_one_recipe_has_the_same_line(recipes: list[Path]) -> None:
     assert found.stdout.count("\n") == 1
     assert [*line] == [*FIELDS]
     assert (line["status"], line["settings"]) == ("failed", None)
+    assert line["overrides"] == {"train.seed": 4}
     assert line["error"] in found.stderr
     assert line["hint"] in found.stderr
 
 
 def test_a_run_that_fails_after_reading_says_its_settings(recipes: list[Path]) -> None:
     with run_lock(load_recipe(recipes[2], (), {"train.seed": 4}).folder):
-        found = m2m("run", recipes[2], "--json", "--quiet", "--set", "train.seed=4")
+        same = ["--set", "train.rank=4", "--set", "limits.threads=1"]
+        found = m2m("run", recipes[2], "--json", "--quiet", "--set", "train.seed=4", *same)
     line = json.loads(found.stdout)
     assert (found.exit_code, line["status"]) == (1, "failed")
-    assert line["overrides"] == {"train.seed": 4}
+    assert line["overrides"] == {"train.seed": 4, "train.rank": 4, "limits.threads": 1}
     assert line["settings"]["train"]["seed"] == line["seed"]["train"] == 4
     assert line["folder"].endswith("last+train.seed=4")
     assert "is in use by" in line["error"]

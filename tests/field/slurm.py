@@ -38,6 +38,8 @@ MpiDefault=none
 ReturnToService=2
 # A busy machine answers late, and a signal that is not answered within ten seconds is lost.
 MessageTimeout=100
+# Else finished jobs are forgotten after five minutes, and `scontrol show job` knows none of them.
+MinJobAge=86400
 SchedulerParameters=sched_interval=2,bf_interval=2
 NodeName={host} CPUs=2 RealMemory=4000 State=UNKNOWN
 PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP

@@ -15,8 +15,10 @@ from m2m.progress import Silent
 from m2m.recipe import load_recipe
 from m2m.report import write_report
 from m2m.results.facts import read_facts
+from m2m.results.folder import CONFIRMED, EXPORTED, RECIPE, RunFolder
 from m2m.results.outcome import RunResult
 from m2m.results.stage import Stage
+from m2m.store import fingerprint
 from tests.pipeline.scenario import copied, make_scenario
 
 
@@ -130,6 +132,27 @@ def test_few_examples_are_warned_of(folder: Path) -> None:
     ranking["examples"] = ranking["different"] = 30
     write_json(folder / "ranking.json", ranking)
     assert not any("too few" in warning for warning in read_facts(folder).warnings)
+
+
+def test_a_run_that_was_copied_and_goes_on_has_no_results_of_another_state(
+    finished_run: Path, tmp_path: Path
+) -> None:
+    recipe = load_recipe(copied(finished_run, tmp_path))
+    files = RunFolder(recipe.folder)
+    before = load(files.path / CONFIRMED)
+    Run(recipe, Silent()).confirm()
+    after = load(files.path / CONFIRMED)
+    assert before["winner"]["adapter"] != after["winner"]["adapter"]
+    assert files.is_fresh(EXPORTED)
+    older = fingerprint(winner=after["winner"])  # as versions before this one wrote it
+    write_json(files.path / EXPORTED, {**load(files.path / EXPORTED), "made_from": older})
+    assert files.is_fresh(EXPORTED)
+    whole = load(files.path / RECIPE)
+    assert files.is_of(CONFIRMED, whole)
+    assert not files.is_of(CONFIRMED, {**whole, "train": {**whole["train"], "precision": "bf16"}})
+    winner = {**after["winner"], "steps": 1}
+    write_json(files.path / CONFIRMED, {**after, "winner": winner})
+    assert not files.is_fresh(EXPORTED)
 
 
 def test_results_that_do_not_belong_together_are_told(folder: Path) -> None:

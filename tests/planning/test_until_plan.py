@@ -20,7 +20,7 @@ from m2m.planning.plan import Plan, plan_within
 from m2m.planning.split import promising
 from m2m.planning.until import FLOOR_PART, LAST, LAST_PART, MOST, Rungs
 from m2m.progress import Silent
-from m2m.recipe import Recipe, load_recipe
+from m2m.recipe import Recipe, changed, load_recipe
 from m2m.recipe.strategies import NONE
 from m2m.results.courses import TIME
 from m2m.results.folder import RunFolder
@@ -236,6 +236,9 @@ def test_after_a_run_its_plan_says_what_more_hours_bring(recipe: Recipe) -> None
     plan = plan_within(read_inputs(recipe), RATES, 2.0, Within(recipe, 2.0).kept(until=True))
     assert plan.twice[0].startswith("Training ended after")
     assert any("As many steps again" in each or "not known" in each for each in plan.twice)
+    other = read_inputs(changed(recipe, {"train": {"precision": "q8_0"}}))
+    plan = plan_within(other, RATES, 2.0, Within(recipe, 2.0).kept(until=True))
+    assert "Training ended after" not in " ".join(plan.twice)
 
 
 @pytest.mark.slow

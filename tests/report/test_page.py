@@ -126,3 +126,13 @@ def test_the_words_of_a_table_are_explained_under_it() -> None:
     assert source.count("What the words mean") >= 5
     for word in ("winner ahead (95 %)", "test choice_bits", "peak memory"):
         assert re.search(rf"<dt>{re.escape(word)}</dt><dd>[A-Z][^<]+\.</dd>", source), word
+
+
+def test_the_charts_show_the_whole_names_of_datasets() -> None:
+    names = tuple(f"{place}_messages_of_an_offline_school_platform_2024" for place in "abc")
+    said = page(samples.facts(names))
+    assert "\N{HORIZONTAL ELLIPSIS}" not in said
+    chart = said.split("Confirmed models", 1)[1].split("</svg>", 1)[0]
+    lines = re.findall(r'class="label[^"]*">([^<]*)<', chart)
+    assert " + ".join(names) in " ".join(lines)
+    assert max(map(len, lines)) <= 62
