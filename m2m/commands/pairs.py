@@ -21,7 +21,8 @@ def grouped(paths: Sequence[Path], text: str = "") -> list[tuple[Path, ...]]:
 
     Args:
         paths: the files.
-        text: the template of a bare text that the user gave; with it, each file is alone.
+        text: the template of a bare text that the user gave; with it, each file is alone. So are
+            texts in more than two languages.
     """
     groups: list[tuple[Path, ...]] = []
     for path in paths:
@@ -31,7 +32,17 @@ def grouped(paths: Sequence[Path], text: str = "") -> list[tuple[Path, ...]]:
             groups[groups.index(pair)] = (*pair, path)
         else:
             groups.append((path,))
-    return groups
+    several = [group for group in groups if len(group) > 1 and _fits_more(group, groups)]
+    return [one for g in groups for one in ([(path,) for path in g] if g in several else [g])]
+
+
+def _fits_more(pair: tuple[Path, ...], groups: Sequence[tuple[Path, ...]]) -> bool:
+    """Return whether a pair has its text in a third language, so that any two may be meant."""
+    return any(
+        all(map(is_side, part_names([pair[0], other[0]]))) and _are_aligned(pair[0], other[0])
+        for other in groups
+        if other is not pair
+    )
 
 
 def _are_aligned(one: Path, other: Path) -> bool:

@@ -138,7 +138,7 @@ def looks_like_data(name: str) -> bool:
     return (
         len(name.split()) > _LONGEST_NAME
         or bool(re.fullmatch(r"-?\d+([.,]\d+)?|https?://.*", name.strip()))
-        or name.rstrip()[-1:] in (".", "!", "?", "\u061f", "\u1362")
+        or bool(re.search("[!?\u061f\u1362]$|[^.]{5}\\.$", name.rstrip()))  # "No." is a name
     )
 
 

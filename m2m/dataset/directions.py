@@ -3,6 +3,7 @@
 A model that is not told the language of the answer can only guess it. A column with the language or
 the direction has to be part of the question, or to pick the rows. A column `lang` alone may be the
 language of the question; it decides if the same questions have other answers in another language.
+If too few rows show that, a source with its translation is asked about.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from typing import Any
 import numpy as np
 
 from m2m.counted import counted
+from m2m.dataset.columns import plain
 from m2m.dataset.mapping import RowMapping
-from m2m.dataset.templates import field_names, is_empty, names_in, value_at, word_key
+from m2m.dataset.shapes import SOURCE, TARGET
+from m2m.dataset.templates import field_names, is_empty, names_in, only_name, value_at, word_key
 from m2m.dataset.translations import told_apart
 from m2m.dataset.ways import Choice, Way
 from m2m.formats.records import Record
@@ -102,8 +105,16 @@ def _refuse_languages(
             mixed = f"{len(shared):,} questions have answers in {len(counts):,} languages, "
         elif _only_answers_differ(values, sides):
             mixed = f"the answers are in {len(counts):,} languages, "
+        elif _translates(mapping) and min(counts.values()) < _LEAST_OF_EACH:
+            mixed = f"these few translations have {len(counts):,} languages, "
         if mixed:
             raise _mixed(f"{path}: {mixed}", counts, _ways(counts, [name], records, mapping))
+
+
+def _translates(mapping: RowMapping) -> bool:
+    """Return whether the columns of question and answer are called a source and its translation."""
+    names = [plain(only_name(side) or "") for side in (mapping.prompt, mapping.answer)]
+    return bool(re.fullmatch(SOURCE, names[0]) and re.fullmatch(TARGET, names[1]))
 
 
 def _only_answers_differ(values: Sequence[str], sides: Sequence[tuple[str, str]]) -> bool:

@@ -26,7 +26,8 @@ ABOUT = re.compile(
     r"(lang|language|script|country)(_?code)?|lang(uage)?s|dialect|facet|date|time|timestamp|ts|year|"
     r"(created|updated|crawled|retrieved)(_?at)?|file_?name|((src|source)_?)?file|(file_?)?path|page|part|split|set|"
     r"author|publisher|meta|metadata|"
-    r"(n|num|number_of)?_?(tokens?|words?|chars|characters|bytes)(_?(count|len|length))?|length"
+    r"(n|num|number_of)_?(tokens?|words?|chars|characters|bytes)(_?(count|len|length))?|length|"
+    r"(s/?n|no|na|nr)\.|s/n|(chars|characters|bytes)|(token|word|char)s?_?(count|len|length)"
 )
 # Some of these may also be the answer to a question about the text, if they differ between rows.
 _PERHAPS = re.compile(

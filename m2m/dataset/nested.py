@@ -11,6 +11,7 @@ from m2m.counted import are, counted
 from m2m.dataset.templates import is_empty, parsed
 from m2m.dataset.turns import SPEAKERS
 from m2m.errors import InputError
+from m2m.formats.parted_text import exchanges
 from m2m.formats.records import Record
 
 _TURN = frozenset({"message_id", "parent_id", "text", "role"})
@@ -53,6 +54,12 @@ def unnested(path: Path, records: Sequence[Record]) -> tuple[Sequence[Record], t
         ]
         note = "each pattern of an intent is a question, and its responses are the answers"
         return [Record(row, number) for number, row in enumerate(rows, 1)], (note,)
+    if records and all(_is_export(record.fields) for record in records):
+        chats = [[*_said(record.fields["messages"])] for record in records]
+        rows = [row.fields for chat in chats for row in exchanges(chat)]
+        gone = sum(len(r.fields["messages"]) for r in records) - sum(map(len, chats))
+        note = f"{are(gone, 'message')} left out: without text"
+        return [Record(row, number) for number, row in enumerate(rows, 1)], (note,) * bool(gone)
     if records and (wide := _wide(records[0].fields)):
         rows = [row for record in records for row in _pairs_of(record.fields, wide)]
         note = (
@@ -82,6 +89,26 @@ def _is_intent(fields: Mapping[str, Any]) -> bool:
     return all(isinstance(o, list) and all(isinstance(text, str) for text in o) for o in lists)
 
 
+def _is_export(fields: Mapping[str, Any]) -> bool:
+    """Return whether a row is a chat that Telegram or Discord exported."""
+    held = fields.get("messages")
+    said = held if isinstance(held, list) else []
+    keys: list[Any] = [m.keys() if isinstance(m, Mapping) else () for m in said]
+    return bool(keys) and all("author" in own or {"type", "date"} <= {*own} for own in keys)
+
+
+def _said(messages: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, int]]:
+    """Yield the person and the text of each message of a chat that has text."""
+    for message in messages:
+        author = message.get("author")
+        who = author.get("name") if isinstance(author, Mapping) else message.get("from", author)
+        text = message.get("text", message.get("content"))
+        parts = text if isinstance(text, list) else [text]
+        said = "".join(str((p.get("text") if isinstance(p, Mapping) else p) or "") for p in parts)
+        if who and said.strip():
+            yield str(who), said, 0
+
+
 def _wide(fields: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the columns Q1 and A1, Q2 and A2 ... of a table; [] for fewer than two pairs.
 
@@ -101,9 +128,10 @@ def _pairs_of(
 ) -> Iterator[dict[str, Any]]:
     """Yield a row for each question of a row; a pair of empty cells is none."""
     about = {key: value for key, value in fields.items() if all(key not in pair for pair in wide)}
-    for asks, says in wide:
+    for number, (asks, says) in enumerate(wide, 1):
         if not (is_empty(fields.get(asks)) and is_empty(fields.get(says))):
-            yield {**about, "question": fields.get(asks), "answer": fields.get(says)}
+            pair = {"question": fields.get(asks), "answer": fields.get(says)}
+            yield {**about, "question_idx": number, **pair}
 
 
 def _has_examples(fields: Mapping[str, Any]) -> bool:

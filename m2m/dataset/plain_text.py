@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 from m2m.dataset.columns import SIDES, is_side
+from m2m.dataset.mapping import RowMapping
 from m2m.errors import InputError
 from m2m.formats.byte_parts import ByteSource
+from m2m.formats.parted_text import HALVES, TURNS, speakers
+from m2m.formats.records import Record
 from m2m.formats.tagged import tagged_hint
 from m2m.opening import stream
 
-_SPEAKER = re.compile(r"(\w+)\s*[:.)]\s+\S")
 _SOME = 60  # lines with the first sentence
 _LONGEST_TAG = 3  # letters of a language in a file's name
 _ENDINGS = re.compile(
@@ -33,14 +37,6 @@ _KINDS: tuple[tuple[str, re.Pattern[str], float, str], ...] = (
         "",
     ),
     (
-        "a chat with dates and names",
-        re.compile(
-            r"\W?\d{1,4}[./-]\d{1,2}[./-]\d{1,4},?\s+\d{1,2}:\d{2}(?>.*?( - |\] ))[^:]+: .*"
-        ),
-        0.5,
-        'write it as messages: {"messages": [{"role": "user", ...}, {"role": "assistant", ...}]}',
-    ),
-    (
         "a chat with times and names",
         re.compile(r"[\[(]?\d{1,2}:\d{2}(:\d{2})?[\])]?\s+<[^>]+>\s.*"),
         0.5,
@@ -57,12 +53,6 @@ _KINDS: tuple[tuple[str, re.Pattern[str], float, str], ...] = (
         re.compile(r"\d+:\d{2}(:\d{2})?[.,]\d+\s+-->\s+.*"),
         0.2,
         "keep the spoken lines only",
-    ),
-    (
-        "labels with texts (fastText)",
-        re.compile(r"__label__\S+ .*"),
-        0.8,
-        "write the text as prompt and its label as completion",
     ),
     (
         "marks with texts (a dictionary of Toolbox, a book in USFM)",
@@ -84,12 +74,6 @@ _KINDS: tuple[tuple[str, re.Pattern[str], float, str], ...] = (
         'text = "{text}" if they are lines of a story that people say',
     ),
     (
-        "two languages with ||| between them",
-        re.compile(r".* \|\|\| .*", re.DOTALL),
-        0.8,
-        "write the source as prompt and its translation as completion",
-    ),
-    (
         "a quiz with lettered answers",
         re.compile(r"\(?[A-Ha-h]\s?[).:]\s+\S.*"),
         0.3,
@@ -100,12 +84,6 @@ _KINDS: tuple[tuple[str, re.Pattern[str], float, str], ...] = (
         re.compile(r"\|[^|]*\|.*\|"),
         0.8,
         "write it as a table with tabs (.tsv), without the line of dashes",
-    ),
-    (
-        "a list of words with their meanings",
-        re.compile(r"[^:=\u2013\u2014]{1,40}\s[:=\u2013\u2014]\s[^:=\u2013\u2014]{1,60}"),
-        0.9,
-        "write it as a table with two columns",
     ),
     (
         "a text a line with its id before it (Kaldi)",
@@ -135,22 +113,10 @@ def refuse_no_prose(path: Path, lines: Sequence[Line], answer: str = "completion
                 f"{path}:{lines[0][1]}: this is {kind}, not a text a line",
                 remedy.replace("completion", answer) or tagged_hint(_with_gaps(lines), answer),
             )
-    if names := _speakers(texts):
+    if names := [*dict.fromkeys(speakers(texts))]:
         raise InputError(
-            f"{path}:{lines[0][1]}: the lines are of {names[0]} and {names[1]} in turn, not texts",
-            f"write each two lines as prompt and {answer}",
-        )
-    marks = [text[-1:] in "?\u061f\u1367" for text in texts if text]
-    if (
-        len(marks) > _LEAST_BREAKS
-        and len(marks) % 2 == 0
-        and all(marks[::2])
-        and not any(marks[1::2])
-    ):
-        raise InputError(
-            f"{path}:{lines[0][1]}: questions and their answers are in turn, one a line",
-            f'write each two lines as prompt and {answer}, or write text = "{{text}}" if each line '
-            "is a text",
+            f"{path}:{lines[0][1]}: the lines are of {', '.join(names[:3])} in turn, not texts",
+            f'write what each answers as prompt and {answer}, or write text = "{{text}}" for all',
         )
     width = wrapped_at(lines)
     if width:
@@ -171,15 +137,6 @@ def _with_gaps(lines: Sequence[Line]) -> list[str]:
     return texts
 
 
-def _speakers(texts: Sequence[str]) -> tuple[str, str] | None:
-    """Return the two words before a colon that start the lines in turn ("Q:", "A:"), if all do."""
-    heads = [match.group(1) if (match := _SPEAKER.match(text)) else "" for text in texts]
-    if len(heads) < 4 or "" in heads or len(set(heads)) != 2:
-        return None
-    in_turn = all(one != other for one, other in pairwise(heads))
-    return (heads[0], heads[1]) if in_turn else None
-
-
 def refuse_parallel(path: Path, count: int | None) -> None:
     """Refuse a text file with a translation next to it: alone, each is only a bare text.
 
@@ -197,6 +154,21 @@ def refuse_parallel(path: Path, count: int | None) -> None:
             f'to translate, write path = ["{pair[0]}", "{pair[1]}"] with prompt = "{{0}}" and '
             'completion = "{1}"; to use each file as bare texts, write text = "{text}"',
         )
+
+
+def part_mappings(records: Sequence[Record]) -> list[RowMapping]:
+    """Return the mappings of lines with parts (`m2m.formats.parted_text`); [] for other rows."""
+    bare = [RowMapping(text="{text}")] if "text" in records[0].fields else []
+    if records[0].fields.keys() >= {*HALVES}:
+        left, right = (f"{{{half}}}" for half in HALVES)
+        return [RowMapping(left, right), RowMapping(right, left), *bare]
+    turns = Counter(r.fields["turn"] for r in records if r.fields.keys() >= {*TURNS})
+    by = [
+        RowMapping("{before}", "{reply}", where=(("turn", (turn,)),))
+        for turn, _ in turns.most_common(2)
+    ]
+    more = [replace(one, prompt="{reply}", answer="{before}") for one in by if len(by) == 1]
+    return [*by, *more, *(bare if by else [])]
 
 
 def sibling_in_step(path: Path, count: int | None = None) -> str | None:

@@ -16,6 +16,7 @@ from m2m.dataset.nested import unnested
 from m2m.dataset.parting import first_parting
 from m2m.dataset.plain_text import sibling_in_step
 from m2m.errors import InputError, Problems
+from m2m.formats.folders import NO_ROWS
 from m2m.formats.nature import UNKNOWN
 from m2m.formats.records import (
     Record,
@@ -163,14 +164,21 @@ def open_source(
 
 
 def _with_sibling(path: Path, error: InputError) -> InputError:
-    """Return the error about a file such as train.en with how to read it and train.yo together."""
-    if UNKNOWN not in error.message or not path.is_file():
+    """Return the error about a file such as train.en with how to read it and train.yo together.
+
+    Of a folder without files of rows, such as one of FLORES, two files are named.
+    """
+    if UNKNOWN not in error.message and NO_ROWS not in error.message:
         return error
-    other = sibling_in_step(path)
-    if other is None:
+    inside = [*sorted(path.glob("*")), *sorted(path.glob("*/*"))] if path.is_dir() else [path]
+    pairs = ((one, sibling_in_step(one)) for one in inside if one.is_file())
+    first, other = next(((one, other) for one, other in pairs if other), (path, ""))
+    if not other:
         return error
-    pair = sorted([path.name, other])
-    one, two = part_names([path.with_name(name) for name in pair])
+    pair = sorted([first.name, other])
+    if path.is_dir():
+        pair = [(first.parent / name).as_posix() for name in pair]
+    one, two = part_names([Path(name) for name in pair])
     hint = f'write path = ["{pair[0]}", "{pair[1]}"] with prompt = "{{{one}}}" and completion = '
     return InputError(error.message, f'{hint}"{{{two}}}", if each line of {other} translates it')
 

@@ -51,7 +51,9 @@ class Sample:
     ) -> None:
         width = 2 if not len(ids) or int(ids.max()) <= _MOST_SMALL else 4
         # Places at which the mask changes: two for a row with one answer.
-        edges = np.flatnonzero(np.diff(loss_mask, prepend=False, append=False)).astype(np.uint32)
+        padded = np.zeros(len(ids) + 2, np.bool_)
+        padded[1:-1] = loss_mask
+        edges = np.flatnonzero(padded[1:] != padded[:-1]).astype(np.uint32)
         head = _HEAD.pack(len(ids), len(edges), width)
         packed = (head, ids.astype(_KINDS[width]).tobytes(), edges.tobytes())
         self._packed: bytes | mmap.mmap = b"".join(packed)
@@ -78,6 +80,11 @@ class Sample:
         for begin, end in zip(edges[::2], edges[1::2], strict=True):
             mask[begin:end] = True
         return mask
+
+    @property
+    def is_trained(self) -> bool:
+        """Return whether any token is predicted."""
+        return bool(_HEAD.unpack_from(self._packed, self._at)[1])
 
     @property
     def size(self) -> int:
@@ -213,7 +220,7 @@ def _encoded(
             fits = f"at most {limit.tokens} fit ({limit.name})"
             problems.add(f"line {row.line}: {counted(longest, 'token')}, {fits}")
         cuts = [cut for sample in row_samples for cut in _cut(sample, limit.tokens)]
-        yield from (cut for cut in cuts if cut.loss_mask.any())
+        yield from (cut for cut in cuts if cut.is_trained)
 
 
 def sequences_of(row: Row, formatter: Formatter) -> list[list[Segment]]:
@@ -263,6 +270,8 @@ def _sample(segments: Sequence[Segment], line: int, turn: int = 0) -> Sample:
 
 
 def _cut(sample: Sample, max_length: int) -> list[Sample]:
+    if len(sample) <= max_length:
+        return [sample]
     cuts = []
     for start in range(0, len(sample), max_length):
         mask = sample.loss_mask[start : start + max_length].copy()

@@ -32,10 +32,10 @@ _GOLD = (
     r"|target|cop|ans|right_answer|solution|key)"
 )
 _ANSWERS = r"(answers?|jibu|majibu|amsa|idahun|r[eé]ponses?|respostas?|target|targets|reply|output)"
-_SOURCE = (
+SOURCE = (
     r"((source|src)(_?(text|sentence|sent|lang(uage)?_text))?|(text|sentence|sent)_(source|src))"
 )
-_TARGET = (
+TARGET = (
     r"(trgs|(target|tgt|trg|reference|ref|translation|translated)(_?(text|sentence|sent))?|"
     r"(text|sentence|sent)_(target|tgt|trg))"
 )
@@ -301,7 +301,7 @@ SHAPES: tuple[Shape, ...] = (
     ),
     Shape(
         "source and target",
-        {"source": _SOURCE, "answer": _TARGET},
+        {"source": SOURCE, "answer": TARGET},
         {"prompt": "{<source>}", "answer": "{<answer>}"},
         about=ABOUT_TASK + r"|lp|[st]l|is_\w+|factuality|original_target",
         several=True,

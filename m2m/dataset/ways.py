@@ -22,6 +22,7 @@ from m2m.dataset.columns import (
 from m2m.dataset.extra_columns import ABOUT
 from m2m.dataset.guess import UNKNOWN, Role, guess
 from m2m.dataset.mapping import RowMapping
+from m2m.dataset.plain_text import part_mappings
 from m2m.dataset.templates import parsed, word_key
 from m2m.errors import InputError
 from m2m.formats.records import Record
@@ -30,6 +31,7 @@ _MOST = 3
 _FIRST = " sw ha yo am zu ar fr en "  # of many languages, those that are offered first
 # Names of columns that are never the question or the answer.
 _NEITHER = re.compile(
+    r"(?!(?:label|class|category|sentiment|emotion|topic|intent)_id)"
     r"([\w.]*[._])?(id|idx|index|ur[li]|path|hash|date|time|author|user|locale|split|set|subset|is_(?:train|dev|val|test)|(from|to)_name)\d*|qid\d||"
     r"subreddit|enumerator|interviewer|_\w+|([\w.]*\.)?(pm_score|(up|down)?votes|(is_)?(selected|best|accepted))|"
     r"(.*\.)?+(?>(?:\w*?_)??(?:reject|distract|incorrect|wrong|reasoning|rationale|subject))\w*|"
@@ -136,6 +138,8 @@ def _mappings(path: Path, records: Sequence[Record], part: Role) -> list[RowMapp
     """Return the mapping that m2m knows and a bare text, or else the likely pairs of columns."""
     if lettered := _lettered(records):
         return [lettered]
+    if parts := part_mappings(records):
+        return parts
     if languages := _many_languages(records):
         return languages
     made, likely = guess(path, records, part), _likely(records)
@@ -161,8 +165,10 @@ def _optioned(columns: Columns) -> RowMapping | None:
     """Return the mapping of a question, a column for each choice, and the right one's letter."""
     options = option_columns([*columns])
     rest = [name for name in columns if name not in options]
-    letters = {*"abcdefgh"[: len(options)]}
-    said = [name for name in rest if {str(v).strip().lower() for v in columns[name]} <= letters]
+    count = len(options)
+    marks = ({*"abcdefgh"[:count]}, {*map(str, range(count))}, {*map(str, range(1, count + 1))})
+    values = {name: {str(v).strip().lower() for v in columns[name]} for name in rest}
+    said = [name for name in rest if any(values[name] <= own for own in marks)]
     asked = [
         name
         for name in rest

@@ -6,6 +6,7 @@ import re
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import count
 from typing import Any
 
 from m2m.counted import counted
@@ -113,16 +114,20 @@ def _with_index(names: Cells, body: Sequence[Row]) -> Cells:
 
 
 def _apart(names: list[str], kept: Sequence[int]) -> tuple[list[str], tuple[str, ...]]:
-    """Return the names with a number after one that is there twice, and a note.
+    """Return the names with a number after each one that is there already, and notes.
 
     Names that m2m reads are left as they are, to be refused: nobody knows which one is meant.
     """
-    notes, seen = list[str](), set[str]()
+    notes, seen = list[str](), {names[place] for place in kept}
+    times = Counter[str]()
     for place in kept:
-        if (name := names[place]) in seen and name.lower() not in FIELDS:
-            names[place] = f"{name} 2"
-            notes.append(f"two columns are called {name}: the second is {name} 2")
-        seen.add(name)
+        name = names[place]
+        times[name] += 1
+        if times[name] > 1 and name.lower() not in FIELDS:
+            free = (f"{name} {number}" for number in count(times[name]))
+            names[place] = next(new for new in free if new not in seen)
+            seen.add(names[place])
+            notes.append(f"column {place + 1} is called {name}, too: it is {names[place]} here")
     return names, (*notes[:_MOST_TITLES],)
 
 

@@ -22,6 +22,7 @@ _SPLIT = re.compile(
 )
 _SHARD = re.compile(r"-\d{5}-of-\d{5}")
 _OTHERS = {"dataset_infos.json", "dataset_info.json", "state.json", "dataset_dict.json"}
+NO_ROWS = "it has no files of rows"
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def folder_part(folder: Path, inner: str) -> FolderSplit:
     if len(chosen) == 1:
         return chosen[0]
     if not parts:
-        raise Fault("is a folder, expected a file (it has no files of rows)", "give the file")
+        raise Fault(f"is a folder, expected a file ({NO_ROWS})", "give the file")
     shown = ", ".join(part.name for part in parts[:8]) + (" ..." if len(parts) > 8 else "")
     wrong = f"has nothing called {inner!r:.60}" if inner else "is a folder with several parts"
     raise Fault(f"{wrong}: {shown}", members=[part.name for part in parts])

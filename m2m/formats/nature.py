@@ -146,7 +146,7 @@ def _text(ending: str, text: str, name: str) -> str:
         raise Fault(f"this is {_NOT_ROWS[ending][0]}", _NOT_ROWS[ending][1])
     if ending in _NAMED:
         return _NAMED[ending]
-    if ending in _TEXTS:
+    if ending in _TEXTS or begin.startswith("__label__"):  # fastText
         return "table" if _is_table(lines) else "text"
     if _HEADER.fullmatch(lines[0].strip()) if lines else False:
         return "table"

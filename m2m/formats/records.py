@@ -20,6 +20,7 @@ from m2m.formats.json_rows import kind_of as kind_of_value
 from m2m.formats.json_rows import read_json, refuse_constant, where
 from m2m.formats.large_text import Lines
 from m2m.formats.nature import PACKED, SEPARATORS, kind_of
+from m2m.formats.parted_text import parted
 from m2m.formats.rowfile import (
     AS_IT_IS,
     Fault,
@@ -231,7 +232,8 @@ def _read(source: ByteSource, kind: str, inner: str, options: Options, first: in
         rows, notes = read_table(lines, preferred, options, problems, first)
         return replace(made, records=rows, notes=notes)
     text = whole_text(source, options.encoding)
-    return replace(made, text=text, records=[*_lines(text)])
+    rows, note = parted([*_lines(text)], problems)
+    return replace(made, text=text, records=rows, notes=(note,) if note else ())
 
 
 def _yaml_rows(

@@ -6,12 +6,15 @@ import json
 import re
 import shlex
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from m2m.cli.main import cli
+from m2m.commands.init_rows import dataset_entry
+from m2m.commands.pairs import grouped
 from m2m.dataset import load_dataset
 from m2m.errors import InputError
 from m2m.pipeline.inputs import read_inputs
@@ -183,6 +186,27 @@ def test_a_lone_file_of_two_gets_the_line_with_both(folder: Path) -> None:
     status, output, _ = init("p.en", "p.sw")
     assert status == 0
     assert "translates en into sw" in output
+
+
+def test_texts_in_three_languages_are_asked_about(folder: Path) -> None:
+    names = ["n-ref.swa.txt", "n-ref.hau.txt", "n-src.eng.txt", "dev.en", "dev.sw"]
+    for name in names:
+        (folder / name).write_text(f"one {name}\ntwo\n", encoding="utf-8")
+    groups = [sorted(path.name for path in group) for group in grouped([*map(Path, names)])]
+    assert groups == [[name] for name in names[:3]] + [["dev.en", "dev.sw"]]
+
+
+@pytest.mark.parametrize("inner", ["", "dev"])
+def test_a_folder_of_aligned_files_names_two_of_them(folder: Path, inner: str) -> None:
+    for part, code in product(("dev", "devtest"), ("eng_Latn", "swh_Latn", "amh_Ethi")):
+        (folder / "flores" / part).mkdir(parents=True, exist_ok=True)
+        (folder / "flores" / part / f"{code}.{part}").write_text(f"{code}\ntwo\n", "utf-8")
+    with pytest.raises(InputError) as caught:
+        dataset_entry((folder / "flores" / inner,))
+    found = re.search(r'path = \["(.*)", "(.*)"\] with prompt = "{eng}"', str(caught.value.hint))
+    assert found
+    entry = dataset_entry((Path(found[1]), Path(found[2])))
+    assert entry.rows[0].sides == ("eng_Latn", "swh_Latn")
 
 
 def test_aligned_targets_and_their_test_files_are_grouped(folder: Path) -> None:

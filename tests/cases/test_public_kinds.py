@@ -149,6 +149,8 @@ READ: dict[str, tuple[list[Fields], tuple[str, str]]] = {
                                                         {"label": "B", "text": e}]}}
                        for i, (s, e) in enumerate(zip(S, E, strict=True))], (S[0], E[0])),
     "Swahili columns": (rows(swali=S, jibu=E), (S[0], E[0])),
+    "numbered by hand": ([{"Na.": i, "Swali": s, "Jibu": e}
+                          for i, s, e in zip(N, S, E, strict=True)], (S[0], E[0])),
     "Winogrande": (rows(qID=[f"3Q{i}" for i in N], sentence=S, option1=E, option2=S[::-1],
                         answer=["1", "2"] * 2), (S[0], E[0])),
     "XStoryCloze": (
@@ -211,6 +213,14 @@ ASKED: dict[str, tuple[list[Fields], str]] = {
                 'completion = "{en_label}"'),
     "Bible verses": (rows(book=["Mwanzo"] * 4, chapter=[1] * 4, verse=N, text=S),
                      'text = "{text}"'),
+    "a dictionary": (rows(word=["kitabu", "maji", "mti", "nyumba"], definition=E),
+                     'completion = "{definition}"'),
+    "labels that are called ids": (rows(sentence=S, sentiment_id=[0, 1, 1, 0]),
+                                   'completion = "{sentiment_id}"'),
+    "few translations into two languages": (rows(src=E, tgt=S, lang=["swa", "hau"] * 2),
+                                            'prompt = "{lang}: {src}"'),
+    "choices by number": (rows(q=S, opt1=E, opt2=S, opt3=TONES, correct=[1] * 4),
+                          'choices = ["{opt1}", "{opt2}", "{opt3}"]'),
     "chain of thought": (rows(question=S, reasoning=E, answer=N),
                          'completion = "{reasoning}\\n{answer}"'),
     "self-instruct": (rows(id=N, name=["x"] * 4, instruction=S,

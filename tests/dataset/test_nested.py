@@ -45,6 +45,7 @@ def test_numbered_columns_are_no_rows_next_to_another_question() -> None:
     assert rows_of(row) == [row]
     del row["Question"]
     assert [each["question"] for each in rows_of(row)] == ["Nani?", "Wapi?"]
+    assert [each["question_idx"] for each in rows_of(row)] == [1, 2]  # for `where`
 
 
 def test_texts_before_a_question_are_no_conversation() -> None:
@@ -60,13 +61,22 @@ def test_an_optional_list_has_its_form() -> None:
     assert fill(template, {"a": "x", "tags": None}).strip() == "x"
 
 
-@pytest.mark.parametrize("lines", ["Asha alirudi.\n\u2018Unatoka wapi?\u2019\n", "Jina?\nAsha.\n"])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "Asha alirudi.\n\u2018Unatoka wapi?\u2019\n",
+        "Jina?\nAsha.\n",
+        "Mbili.\nMoja.\n\n",
+        "1. Haraka haraka - hast hast\n2. Pole pole (slowly) - slow\n",
+        "Asha: Habari?\nJuma: Nzuri.\n",
+    ],
+)
 def test_a_story_that_looks_like_something_else_can_be_read(tmp_path: Path, lines: str) -> None:
     path = tmp_path / "a.txt"
     path.write_text(lines * 4, encoding="utf-8")
     with pytest.raises(InputError) as caught:
         load_dataset(path)
-    assert 'write text = "{text}"' in (caught.value.hint or "")
+    assert 'text = "{text}"' in (caught.value.hint or "")
     assert len(load_dataset(path, RowMapping(text="{text}"))) == 8
 
 

@@ -142,7 +142,9 @@ def test_a_table_without_names_has_numbers(tmp_path: Path) -> None:
 def test_columns_of_one_name_and_row_names_of_r(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     assert read(path, "text,notes,notes\na,b,c\n") == [{"text": "a", "notes": "b", "notes 2": "c"}]
-    assert "second is notes 2" in rows_text(path).notes[0]
+    assert "it is notes 2 here" in rows_text(path).notes[0]
+    assert [*read(path, "x 2,x,x,x\na,b,c,d\n")[0]] == ["x 2", "x", "x 3", "x 4"]
+    assert read(path, "text,notes,notes\na,b,c\n")
     assert read(path, '"text","label"\n"1","a","x"\n"2","b","y"\n') == [
         {"text": "a", "label": "x"}, {"text": "b", "label": "y"}]  # fmt: skip
     assert "only counts the rows" in rows_text(path).notes[0]

@@ -1,0 +1,206 @@
+"""Text files whose lines have parts: labels, translations, meanings, turns of two speakers.
+
+Files that are also read as bare texts keep each line in `text`, next to its parts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import groupby, pairwise
+
+from m2m.counted import are
+from m2m.errors import Problems
+from m2m.formats.rowfile import Record
+
+Parts = Callable[[str], dict[str, str]]
+HALVES = ("left", "right")  # fields of a line with a sign in its middle
+TURNS = ("turn", "before", "reply")  # fields of a line that follows another
+_LOOKED_AT, _LEAST, _MOSTLY = 200, 4, 0.9  # lines; the fraction of them that must have the parts
+_LABEL = "__label__"
+_MARKS = "\u200e\u200f \t"  # of the direction of writing, and spaces
+_PIPES = " ||| "
+_SIGNS = (" - ", " \u2013 ", " \u2014 ", " = ", " : ", " | ", ": ")
+_NUMBER = re.compile(r"\A(?:\d{1,4}[.)]|[-*\u2022\u2013])\s+(?=\S)")
+_CHAT = re.compile(  # WhatsApp's: [12/01/2023, 10:15:11] Asha: Habari
+    r"\W?\d{1,4}[./-]\d{1,2}[./-]\d{1,4},?\s+\d{1,2}:\d{2}(?::\d{2})?"
+    r"(?:\s?[AaPp]\.?\s?[Mm]\.?)?(?: -|\])\s+(.*)"
+)
+_MEDIA = re.compile(r"<[^<>]*>|.{0,40}\bomitted")  # a picture or a sound
+_NAMED = re.compile(r"([^:]{1,60}): (.*)")
+_SPEAKER = re.compile(r"(\w[\w'-]{0,29}(?: \w{1,20})?)\s?:\s+(?=\S)")
+_ASKS = {"q", "question", "user", "human", "prompt", "instruction", "swali", "tambaya", "ibeere"}
+_SAYS = {"a", "answer", "assistant", "bot", "ai", "model", "response", "jibu", "amsa", "idahun"}
+_QUESTION = ("?", "\u061f", "\u1367")
+
+
+def parted(lines: Sequence[Record], problems: Problems) -> tuple[Sequence[Record], str]:
+    """Return the rows of a text file: its lines, with their parts if they have some; and a note.
+
+    Args:
+        lines: its lines, each in `text`.
+        problems: gets the lines that have no such parts.
+    """
+    if len(lines) < 2:
+        return lines, ""
+    if _most(lines, _dated, 0.5):
+        return _chat(lines)
+    for parts in (_fast_text, _pipes):
+        if _most(lines, parts):
+            return _rows(lines, parts, problems), ""
+    return _with_parts(lines), ""
+
+
+def _with_parts(lines: Sequence[Record]) -> Sequence[Record]:
+    if heads := speakers([line.fields["text"] for line in lines]):
+        return _spoken(lines, heads) or lines
+    if len(lines) >= _LEAST and (rows := _in_turn(lines)):
+        return rows
+    for sign in (*_SIGNS, "("):
+        halves = partial(_halves, sign=sign)
+        if _most(lines, halves):
+            return [Record({**r.fields, **halves(r.fields["text"])}, r.line) for r in lines]
+    return lines
+
+
+def _chat(lines: Sequence[Record]) -> tuple[Sequence[Record], str]:
+    """Return the exchanges of a chat that WhatsApp exported, and how many lines nobody said."""
+    turns, gone = list[tuple[str, str, int]](), 0
+    for line in lines:
+        text = line.fields["text"].strip(_MARKS)
+        begun = _dated(text)
+        named = _NAMED.fullmatch(begun["said"]) if begun else None
+        if named and not _MEDIA.fullmatch(named[2].strip(_MARKS)):
+            turns.append((named[1].strip(_MARKS), named[2].strip(_MARKS), line.line))
+        elif begun or not turns:
+            gone += 1
+        else:  # more of the same message
+            turns.append((turns[-1][0], text, line.line))
+    return exchanges(turns), f"{are(gone, 'line')} left out: nobody said them" if gone else ""
+
+
+def exchanges(turns: Iterable[tuple[str, str, int]]) -> list[Record]:
+    """Return the answers in a chat: a row for each change of the speaker.
+
+    Args:
+        turns: the person, the text and its line.
+    """
+    runs = ((who, [*said]) for who, said in groupby(turns, key=lambda turn: turn[0]))
+    joined = [(who, "\n".join(text for _, text, _ in said), said[0][2]) for who, said in runs]
+    return [
+        Record(dict(zip(TURNS, (who, before, said), strict=True)), line)
+        for (_, before, _), (who, said, line) in pairwise(joined)
+    ]
+
+
+def _most(lines: Sequence[Record], parts: Parts, least: float = _MOSTLY) -> bool:
+    some = lines[:_LOOKED_AT]
+    return sum(bool(parts(line.fields["text"])) for line in some) >= least * len(some)
+
+
+def _dated(text: str) -> dict[str, str]:
+    """Return the rest of a line of a chat, after its date; {} for other lines."""
+    begun = _CHAT.match(text.strip(_MARKS))
+    return {"said": begun[1]} if begun else {}
+
+
+def _rows(lines: Sequence[Record], parts: Parts, problems: Problems) -> list[Record]:
+    made = [Record(parts(line.fields["text"]), line.line) for line in lines]
+    usual = Counter(len(row.fields) for row in made if row.fields).most_common(1)[0][0]
+    for row in made:
+        if len(row.fields) != usual:
+            problems.add(f"line {row.line}: it has other parts than most lines of the file")
+    return [row for row in made if len(row.fields) == usual]
+
+
+def _fast_text(text: str) -> dict[str, str]:
+    """Return the text of a line of fastText, and its labels before or after it; {} for others."""
+    words, labels = text.split(), list[str]()
+    while words and words[0].startswith(_LABEL):
+        labels.append(words.pop(0))
+        text = text.split(None, 1)[-1]
+    while words and words[-1].startswith(_LABEL):
+        labels.append(words.pop())
+        text = text.rsplit(None, 1)[0]
+    plain = ", ".join(label.removeprefix(_LABEL) for label in labels)
+    return {"sentence": text.strip(), "label": plain} if words and labels else {}
+
+
+def _pipes(text: str) -> dict[str, str]:
+    cells = [cell.strip() for cell in text.split(_PIPES)]
+    names = [*HALVES, *map(str, range(3, len(cells) + 1))]
+    return dict(zip(names, cells, strict=True)) if cells[1:] else {}
+
+
+def _halves(text: str, sign: str) -> dict[str, str]:
+    """Return the two sides of a line's only sign, without the line's number; {} for other lines."""
+    text = _NUMBER.sub("", text.strip(), count=1)
+    if sign == "(":
+        text = text.removesuffix(".")
+        if text.count(")") != 1 or not text.endswith(")"):
+            return {}
+        text = text[:-1]
+    one, *rest = text.split(sign)
+    if len(rest) != 1 or not (one.strip() and rest[0].strip()):
+        return {}
+    return dict(zip(HALVES, (one.strip(), rest[0].strip()), strict=True))
+
+
+def speakers(texts: Sequence[str]) -> list[str]:
+    """Return the few words before a colon that begin all lines, as in "A: ..."; [] for others."""
+    matches = [_SPEAKER.match(text.strip()) for text in texts]
+    heads = [match[1] for match in matches if match]
+    return heads if len(heads) == len(texts) and 1 < len({*heads}) <= len(heads) / 2 else []
+
+
+def _spoken(lines: Sequence[Record], heads: Sequence[str]) -> list[Record]:
+    """Return questions with their answers, or the lines of two in turn; [] for other talks."""
+    by = {line.line: head for line, head in zip(lines, heads, strict=True)}
+    said = {n: r.fields["text"].strip()[len(by[n]) :].lstrip(" :") for r in lines for n in [r.line]}
+    blocks = [*_blocks(lines)]
+    in_turn = all(by[one.line] != by[two.line] for b in blocks for one, two in pairwise(b))
+    if len({*heads}) != 2 or not in_turn:
+        return []
+    pairs = [*zip(lines[::2], lines[1::2], strict=False)]
+    known = all(by[a.line].lower() in _ASKS and by[b.line].lower() in _SAYS for a, b in pairs)
+    if not known or 2 * len(pairs) != len(lines):
+        return _followed(blocks, said, by)
+    return [Record({"question": said[a.line], "answer": said[b.line]}, a.line) for a, b in pairs]
+
+
+def _in_turn(lines: Sequence[Record]) -> list[Record]:
+    """Return lines that come two and two: with an empty line after them, or as questions."""
+    blocks = [*_blocks(lines)]
+    if len(blocks) < _LEAST or any(len(block) != 2 for block in blocks):
+        asked = [line.fields["text"].rstrip().endswith(_QUESTION) for line in lines]
+        if len(lines) % 2 or not all(asked[::2]) or any(asked[1::2]):
+            return []
+        blocks = [[*pair] for pair in zip(lines[::2], lines[1::2], strict=True)]
+    said = {line.line: line.fields["text"].strip() for line in lines}
+    return _followed(blocks, said, dict.fromkeys(said, "second line"))
+
+
+def _followed(
+    blocks: Sequence[Sequence[Record]], said: Mapping[int, str], by: Mapping[int, str]
+) -> list[Record]:
+    """Return the lines of all blocks; those that follow one have `TURNS`, too."""
+    rows = []
+    for block in blocks:
+        rows.append(block[0])
+        for one, two in pairwise(block):
+            values = (by[two.line], said[one.line], said[two.line])
+            rows.append(Record({**two.fields, **dict(zip(TURNS, values, strict=True))}, two.line))
+    return rows
+
+
+def _blocks(lines: Sequence[Record]) -> Iterator[list[Record]]:
+    """Yield the lines between empty ones."""
+    block = [lines[0]]
+    for one, two in pairwise(lines):
+        if two.line > one.line + 1:
+            yield block
+            block = []
+        block.append(two)
+    yield block
