@@ -83,6 +83,7 @@ class Surrogate:
             False: reload, for types with faster kernels on repacked weights; None: the way that
             is faster on this machine, see `Calibration`.
         gpu_layers: see `LlamaModel`; weights on a GPU are reloaded.
+        name: beginning of the scratch file's name.
 
     Raises:
         ResourceError: not enough space for the scratch file.
@@ -97,10 +98,11 @@ class Surrogate:
         threads: int | None = None,
         patch: bool | None = None,
         gpu_layers: int = 0,
+        name: str = "surrogate",
     ) -> None:
         self.base, self.type, self.threads = base, type, threads
         self.gpu_layers = gpu_layers
-        self.path = folder / f"surrogate-{type.name}.gguf"
+        self.path = folder / f"{name}-{type.name}.gguf"
         self.survival = Survival()
         self._model: LlamaModel | None = None
         self._changed: set[str] = set()
@@ -137,8 +139,13 @@ class Surrogate:
         Raises:
             InputError: an unknown tensor, a wrong shape or a value that is not finite.
         """
+        self.write(tensors)
+        return self.current(**options)
+
+    def write(self, tensors: Iterable[AdaptedTensor]) -> None:
+        """Make the file that of `load`, and leave the rest to `current`: another model can work."""
         if not self.patch:
-            self._close_model()
+            self.close_model()
         before, self._changed = self._changed, set()
         try:
             with one_blas_thread(), MergedQuantizer(self.threads) as quantizer:
@@ -152,10 +159,9 @@ class Surrogate:
             for name in done:
                 self._release(name)
             self._restore(before - self._changed)
-            return self._opened(options)
         except BaseException:
             self._changed |= before
-            self._close_model()
+            self.close_model()
             raise
 
     def _add(self, tensor: AdaptedTensor, quantizer: MergedQuantizer) -> None:
@@ -197,7 +203,8 @@ class Surrogate:
         start = self._offsets[name]
         return self._bytes[start : start + nbytes_of(spec.shape, spec.type)]
 
-    def _opened(self, options: dict[str, Any]) -> LlamaModel:
+    def current(self, **options: Any) -> LlamaModel:
+        """Return the model of the file as it was written last."""
         if self._model is not None and not self._model.closed:
             self._model.clear()
             return self._model
@@ -206,14 +213,15 @@ class Surrogate:
         self._model = LlamaModel(self.path, **settings)
         return self._model
 
-    def _close_model(self) -> None:
+    def close_model(self) -> None:
+        """Free the model; the file stays."""
         if self._model is not None:
             self._model.close()
         self._model = None
 
     def close(self) -> None:
         """Close the model and delete the scratch file; a second call does nothing."""
-        self._close_model()
+        self.close_model()
         self._bytes = None
         self.path.unlink(missing_ok=True)
 

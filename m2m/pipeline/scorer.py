@@ -65,7 +65,38 @@ def open_scorer(
             "gpu_layers": surrogate.gpu_layers,
             "repacked": not surrogate.patch,
         }
-        yield SurrogateScorer(merger, fingerprints, surrogate, evaluators, settings, recipe.growth)
+        with _spare(surrogate) as spare:
+            arguments = (
+                merger,
+                fingerprints,
+                surrogate,
+                evaluators,
+                settings,
+                recipe.growth,
+                spare,
+            )
+            scorer = SurrogateScorer(*arguments)
+            try:
+                yield scorer
+            finally:
+                scorer.close()
+
+
+@contextmanager
+def _spare(surrogate: Surrogate) -> Iterator[Surrogate | None]:
+    """Return a second scratch model if a GPU scores."""
+    if not surrogate.gpu_layers:
+        yield None
+        return
+    with Surrogate(
+        surrogate.base,
+        surrogate.type,
+        surrogate.path.parent,
+        threads=surrogate.threads,
+        gpu_layers=surrogate.gpu_layers,
+        name="next",
+    ) as spare:
+        yield spare
 
 
 @contextmanager

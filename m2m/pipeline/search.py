@@ -85,7 +85,7 @@ def search(run: TrainedRun) -> Ranking:
         return float(objectives[0].metric.value(trial.scores[objectives[0].target], None)[0])
 
     with open_scorer(inputs, run.experts, inputs.dev) as scorer:
-        study = Study(Journal(run.files.study), scorer, value)
+        study = Study(Journal(run.files.study), scorer, value, scorer.expect)
         order = ExampleOrder.stratified(study.trial(BASE), objectives, recipe.search.seed)
         strategy = make_strategy(recipe.search, space, len(order), objectives, recipe.growth)
         trials = study.run(strategy, order, run.progress)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from m2m.errors import InputError
 from m2m.llamacpp import bindings as c
+from m2m.llamacpp.scratch_model import Surrogate
 from m2m.mix.mixture import BASE, Mixture
+from m2m.pipeline import scorer as scorer_module
 from m2m.pipeline.inputs import read_inputs
 from m2m.pipeline.scorer import open_scorer
 from m2m.pipeline.search import rounding_warnings
@@ -42,6 +48,48 @@ def test_a_pick_that_the_export_type_would_change_is_told(recipe: Path) -> None:
     there, back = warnings(recipe, pair), warnings(recipe, pair[::-1])
     assert len(there) + len(back) == 1
     assert "Rounding changes which mixture is best:" in (there + back)[0]
+
+
+@contextmanager
+def reloading_spare(surrogate: Surrogate) -> Iterator[Surrogate]:
+    """A second scratch model as a GPU has one; both are read again for each mixture."""
+    surrogate.patch = False
+    with Surrogate(
+        surrogate.base, surrogate.type, surrogate.path.parent, patch=False, threads=1, name="next"
+    ) as spare:
+        yield spare
+
+
+def test_a_mixture_that_is_written_during_the_last_one_has_the_same_scores(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever was expected: the right mixture, another one, or none."""
+    one, two, three = (Mixture.uniform([name]) for name in ("copy", "reverse", "upper"))
+    pairs = [(BASE, one), (one, two), (two, one), (three, None), (one, three), (three, None)]
+    inputs = read_inputs(load_recipe(recipe))
+    experts = {name: inputs.files.adapters / name for name in inputs.corpora}
+    found: list[dict[Mixture, bytes]] = []
+    written: list[str] = []
+    real = Surrogate.write
+
+    def write(surrogate: Surrogate, tensors: Any) -> None:
+        written.append(threading.current_thread().name)
+        real(surrogate, tensors)
+
+    monkeypatch.setattr(Surrogate, "write", write)
+    for expecting in (False, True):
+        if expecting:
+            monkeypatch.setattr(scorer_module, "_spare", reloading_spare)
+        with open_scorer(inputs, experts, inputs.dev) as scorer:
+            scores = {}
+            for mixture, following in pairs:
+                scorer.expect(following)
+                scores[mixture] = scorer.score(mixture).scores["copying"].loglik.tobytes()
+            found.append(scores)
+    assert found[0] == found[1]
+    assert len({*found[0].values()}) == 4
+    assert sum(name != "MainThread" for name in written) == 4
+    assert len(written) == 6 + 7  # the one that was wrongly expected is written once more
 
 
 def test_the_same_type_needs_no_second_scoring(recipe: Path) -> None:
