@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -15,12 +16,15 @@ pytest.importorskip("llama_cpp", reason="scripts/install-templates test runs the
 from m2m.errors import InputError
 from m2m.formats.gguf import GGUFFile
 from m2m.tokenizer import Tokenizer
+from m2m.tokenizer.convert import gguf_vocabulary
 from m2m.tokenizer.pretokenize import PRETOKENIZERS
 from tests.tokenizer.llama_peer import Peer
 from tests.tokenizer.samples import HARD, random_texts
 from tests.tokenizer.test_pretokenize import FIRST, texts, vocabulary, write_vocabulary
 
-_SOURCE = Path(__file__).parents[2] / "build" / "llama.cpp"
+_BUILD = Path(__file__).parents[2] / "build"
+_SOURCE = _BUILD / "llama.cpp"
+FILES = sorted((_BUILD / "tokenizers").glob("*/tokenizer.json"))
 VOCABULARIES = sorted((_SOURCE / "models").glob("ggml-vocab-*.gguf"))
 # SentencePiece and llama.cpp cut a word with several best cuts in different ways.
 TIES = {"ggml-vocab-nomic-bert-moe"}
@@ -56,6 +60,20 @@ def test_real_vocabularies(path: Path) -> None:
     for text in [*HARD, *random_texts(5000, seed=11)]:
         if path.stem in TIES and "xxxx" in text:
             continue
+        assert ours.encode(text, special=True) == peer(text, special=True), ascii(text)
+    peer.model.close()
+
+
+@pytest.mark.skipif(not FILES, reason="scripts/install-templates gets them if npm is there")
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.parent.name)
+def test_real_tokenizer_files(path: Path, tmp_path: Path) -> None:
+    """Ids of an imported tokenizer.json; tests/peer/test_defaults.py has the maker's library."""
+    whole = json.loads(path.read_text(encoding="utf-8"))
+    size = max([len(whole["model"]["vocab"]) - 1, *(t["id"] for t in whole["added_tokens"])]) + 1
+    values = gguf_vocabulary(path.parent, size)
+    ours = Tokenizer.from_metadata(values.get)
+    peer = Peer(write_vocabulary(tmp_path / "real.gguf", values))
+    for text in [*HARD, *random_texts(5000, seed=12)]:
         assert ours.encode(text, special=True) == peer(text, special=True), ascii(text)
     peer.model.close()
 
