@@ -53,7 +53,8 @@ READ: dict[str, set[str]] = {
 
 _CHAT = re.compile(
     r"<\|im_start\|>|\[INST\]|<start_of_turn>|<\|start_header_id\|>|<\|(user|assistant)\|>|"
-    r"### ?(Instruction|Human|Response|Assistant)\b|^(Human|User): [\s\S]*\n(Assistant|AI|Bot): "
+    r"### ?(Instruction|Human|Response|Assistant)\b|^(Human|User): [\s\S]*\n(Assistant|AI|Bot): |"
+    r"^(Q|Question|Swali|Tambaya) ?: [\s\S]*\n(A|Answer|Jibu|Amsa) ?: "
 )
 _NO_TEXT = re.compile(r"[^\W\d_]?[\W\d_]*|(?:[^\W\d]|[.:/#-])*+\d[\w.:/#-]*")  # a number or an id
 _WORDS = re.compile(r"\w+|\W")

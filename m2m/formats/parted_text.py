@@ -22,7 +22,7 @@ _LOOKED_AT, _LEAST, _MOSTLY = 200, 4, 0.9  # lines; the fraction of them that mu
 _LABEL = "__label__"
 _MARKS = "\u200e\u200f \t"  # of the direction of writing, and spaces
 _PIPES = " ||| "
-_SIGNS = (" - ", " \u2013 ", " \u2014 ", " = ", " : ", " | ", ": ")
+_SIGNS = (" - ", " \u2013 ", " \u2014 ", " = ", " : ", "|", ";", ": ")
 _NUMBER = re.compile(r"\A(?:\d{1,4}[.)]|[-*\u2022\u2013])\s+(?=\S)")
 _CHAT = re.compile(  # WhatsApp's: [12/01/2023, 10:15:11] Asha: Habari
     r"\W?\d{1,4}[./-]\d{1,2}[./-]\d{1,4},?\s+\d{1,2}:\d{2}(?::\d{2})?"
@@ -33,6 +33,7 @@ _NAMED = re.compile(r"([^:]{1,60}): (.*)")
 _SPEAKER = re.compile(r"(\w[\w'-]{0,29}(?: \w{1,20})?)\s?:\s+(?=\S)")
 _ASKS = {"q", "question", "user", "human", "prompt", "instruction", "swali", "tambaya", "ibeere"}
 _SAYS = {"a", "answer", "assistant", "bot", "ai", "model", "response", "jibu", "amsa", "idahun"}
+_LETTER = re.compile(r"[^\W\d_]")
 _QUESTION = ("?", "\u061f", "\u1367")
 
 
@@ -136,21 +137,26 @@ def _pipes(text: str) -> dict[str, str]:
 
 def _halves(text: str, sign: str) -> dict[str, str]:
     """Return the two sides of a line's only sign, without the line's number; {} for other lines."""
-    text = _NUMBER.sub("", text.strip(), count=1)
+    text = _bare(text)
     if sign == "(":
         text = text.removesuffix(".")
         if text.count(")") != 1 or not text.endswith(")"):
             return {}
         text = text[:-1]
     one, *rest = text.split(sign)
-    if len(rest) != 1 or not (one.strip() and rest[0].strip()):
+    if len(rest) != 1 or not all(map(_LETTER.search, (one, rest[0]))):
         return {}
     return dict(zip(HALVES, (one.strip(), rest[0].strip()), strict=True))
 
 
+def _bare(text: str) -> str:
+    """Return a line without its number or dash."""
+    return _NUMBER.sub("", text.strip())
+
+
 def speakers(texts: Sequence[str]) -> list[str]:
     """Return the few words before a colon that begin all lines, as in "A: ..."; [] for others."""
-    matches = [_SPEAKER.match(text.strip()) for text in texts]
+    matches = [_SPEAKER.match(_bare(text)) for text in texts]
     heads = [match[1] for match in matches if match]
     return heads if len(heads) == len(texts) and 1 < len({*heads}) <= len(heads) / 2 else []
 
@@ -158,7 +164,7 @@ def speakers(texts: Sequence[str]) -> list[str]:
 def _spoken(lines: Sequence[Record], heads: Sequence[str]) -> list[Record]:
     """Return questions with their answers, or the lines of two in turn; [] for other talks."""
     by = {line.line: head for line, head in zip(lines, heads, strict=True)}
-    said = {n: r.fields["text"].strip()[len(by[n]) :].lstrip(" :") for r in lines for n in [r.line]}
+    said = {r.line: _bare(r.fields["text"])[len(by[r.line]) :].lstrip(" :") for r in lines}
     blocks = [*_blocks(lines)]
     in_turn = all(by[one.line] != by[two.line] for b in blocks for one, two in pairwise(b))
     if len({*heads}) != 2 or not in_turn:

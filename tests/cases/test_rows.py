@@ -447,6 +447,7 @@ ROW = '{"prompt": "kitabu", "completion": "book"}\n'
         ("a.txt", "utt_001 mama alisema\nutt_002 baba alikuja\nutt_003 leo\n", "its id before it"),
         ("a.jsonl", '{"text": "[INST] ask [/INST] reply"}\n', "chats written out"),
         ("a.jsonl", '{"text": "### Instruction: ask\\n### Response: ok"}\n', "chats written out"),
+        ("a.jsonl", '{"text": "Swali: Nani?\\nJibu: Asha"}\n', "chats written out"),
         ("a.jsonl", '{"text": "Human: ask\\nAssistant: reply"}\n', "chats written out"),
     ],
 )  # fmt: skip

@@ -33,6 +33,8 @@ KNOWN: dict[str, tuple[list[str], tuple[str, str]]] = {
     "two labels": ([f"__label__{t} __label__sw  {s}" for s, t in zip(S, TONES, strict=True)],
                    (S[0], "good, sw")),
     "Swali, Jibu": ([f"Swali: {s}?\nJibu : {e}\n" for s, e in BOTH], (f"{S[0]}?", E[0])),
+    "numbered Swali": ([f"{n}. Swali: {s}?\n   Jibu: {e}" for n, (s, e) in enumerate(BOTH, 1)],
+                       (f"{S[0]}?", E[0])),
     "Q, A": ([f"Q: {s}: a?\nA: {e}" for s, e in BOTH], (f"{S[0]}: a?", E[0])),
 }  # fmt: skip
 
@@ -63,8 +65,9 @@ CHOICES: dict[str, tuple[list[str], list[tuple[str, str]]]] = {
             [before + s + sign + e + after for s, e in BOTH],
             [(S[0], E[0]), (E[0], S[0]), ("", before + S[0] + sign + E[0] + after)],
         )
-        for before, sign, after in (("1. ", " - ", ""), ("", " \u2013 ", ""), ("* ", " = ", ""),
-                                    ("", ": ", ""), ("2) ", " (", ")."), ("", " | ", ""))
+        for before, sign, after in (
+            ("1. ", " - ", ""), ("", " \u2013 ", ""), ("* ", " = ", ""), ("", ": ", ""),
+            ("2) ", " (", ")."), ("", " | ", ""), ("", ";", ""))
     },
     "dialogue": ([f"{'AB'[n % 2]}: {s}" for n, s in enumerate(S)],
                  [(S[0], S[1]), (S[1], S[2]), ("", f"A: {S[0]}")]),
@@ -120,6 +123,7 @@ def test_lines_that_nobody_said_are_counted(tmp_path: Path) -> None:
         S,
         ["Yesu akawaambia: njoni", "Wakaja wote", "Akasema - tena", "Amina (mwisho)"],
         ["Bei ni Sh. 50 - 60 - 70", "Siku 3 - 4 - 5", "Watu 10 - 20 - 30", "Miaka 1 - 2 - 3"],
+        [f"{s} ({n})" for n, s in enumerate(S, 1990)],
         ["Habari?", "Nzuri.", "Wewe je?", "Salama?"],
     ],
 )
