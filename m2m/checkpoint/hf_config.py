@@ -138,6 +138,9 @@ def config_from_json(path: Path) -> DecoderConfig:
     problems = Problems()
     names = {ours: theirs[0] for ours, theirs in family.json.items()}
     keys = Keys(data.get, problems, names)
+    for key in ("rope_scaling", "rope_parameters"):
+        if not isinstance(data.get(key, {}), dict | None):
+            problems.add(f"{key} is {data[key]!r:.60}, expected names with values")
     values: dict[str, Any] = keys.sizes(JSON)
     rope, local = rope_settings(data)
     rope = without_alpha(rope, data, values["head_dim"]) if family.alpha else rope

@@ -101,6 +101,7 @@ OTHERWISE = [
     ("cohere2", "position_embedding_type", "absolute"),
     ("falcon", "alibi", True),  # Falcon RW 1B
     ("falcon", "new_decoder_architecture", True),  # Falcon 11B
+    ("llama", "rope_scaling", "linear"),
     ("mpt", "attn_config", {"alibi": True, "clip_qkv": 6}),
     ("arcee", "rope_scaling", YARN | {"mscale": 1.0, "mscale_all_dim": 0.5}),
 ]
