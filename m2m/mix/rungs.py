@@ -44,21 +44,32 @@ def next_check(first: int, every: int, start: int) -> int:
     return (start // every) * every + gap
 
 
+# Of a doubling's gain on the log-odds scale: its standard deviation is this part of the trend, and
+# at least `WANDERS`. Chosen on 15 learning curves, tried on others (docs/log.md).
+TREND_ERROR, WANDERS = 1.0, 0.5
+_EDGE = 0.002  # of the scale; nearer to an end, log-odds are noise
+
+
 def outlook(
-    steps: Sequence[int], points: F64, replicates: F64, best: int, most: float = np.inf
+    steps: Sequence[int],
+    points: F64,
+    replicates: F64,
+    best: int,
+    scale: tuple[float, float] = (-np.inf, np.inf),
 ) -> Interval | None:
     """Return how much better than the best so far as many steps again would be.
 
-    The scores of the last two doublings are taken as a straight line over the logarithm of the
-    steps, on each resample by itself. The gain is never negative, because the best adapter is kept.
-    The interval covers the choice of questions, and not whether the trend goes on.
+    The last two doublings are taken as a straight line over the logarithm of the steps, on each
+    resample by itself; scores between guessing and perfect are turned into log-odds first, because
+    most curves are S-shaped. The interval covers the choice of questions, and that the trend
+    changes. The gain is never negative, because the best adapter is kept.
 
     Args:
         steps: (n,) of the checks, ascending.
         points: (n,) scores on dev, higher is better.
         replicates: (n, R) scores on the same R resamples.
         best: place of the best check.
-        most: the end of the metric's scale.
+        scale: the score of guessing and the best possible one; infinite if there is none.
 
     Returns:
         None with fewer than three checks in the last two doublings.
@@ -66,14 +77,25 @@ def outlook(
     late = np.flatnonzero(np.array(steps) * 4 >= steps[-1])
     if len(late) < 3:
         return None
+    bounded = scale[0] < scale[1] and bool(np.isfinite(scale).all())
     over = np.log2(np.array(steps)[late])
     centred = over - over.mean()
     columns = np.column_stack([points, replicates])  # (n, 1 + R)
-    slopes = centred @ columns[late] / (centred @ centred)
-    expected = columns[late].mean(axis=0) + slopes * (over[-1] + 1.0 - over.mean())
-    gains = np.maximum(0.0, np.minimum(expected, most) - columns[best])
+    heights = _log_odds(columns[late], scale) if bounded else columns[late]
+    slopes = centred @ heights / (centred @ centred)
+    expected = heights.mean(axis=0) + slopes * (over[-1] + 1.0 - over.mean())
+    error = np.hypot(TREND_ERROR * slopes[0], WANDERS if bounded else 0.0)
+    expected[1:] += error * np.random.default_rng(0).standard_normal(len(expected) - 1)
+    if bounded:
+        expected = scale[0] + (scale[1] - scale[0]) / (1.0 + np.exp(-expected))
+    gains = np.maximum(0.0, np.minimum(expected, scale[1]) - columns[best])
     low, high = percentiles(gains[None, 1:])
     return Interval(float(gains[0]), float(low[0]), float(high[0]))
+
+
+def _log_odds(scores: F64, scale: tuple[float, float]) -> F64:
+    part = np.clip((scores - scale[0]) / (scale[1] - scale[0]), _EDGE, 1.0 - _EDGE)
+    return np.log(part / (1.0 - part))
 
 
 # A held-out loss has turned if it was lowest this many checks ago, and has risen by this fraction

@@ -151,7 +151,7 @@ class Halving:
             own.sign * own.points,
             own.sign * own.replicates,
             steps.index(halved.best.steps),
-            self._most(stops[-1]),
+            self._scale(stops[-1]),
         )
         last = seconds_to(steps[-1] + 1, stops) if len(steps) > 1 else 0.0
         return Courses(
@@ -315,13 +315,18 @@ class Halving:
             "checks without improvement"
         )
 
-    def _most(self, stop: Stop) -> float:
-        """Return the end of the metric's scale, higher is better; no end for several targets."""
+    def _scale(self, stop: Stop) -> tuple[float, float]:
+        """Return the ends of the metric's scale, higher is better: guessing and perfect.
+
+        Several targets have no ends, and many metrics no score of guessing.
+        """
         objectives = objectives_on(DEV, self._inputs)
         if len(objectives) > 1:
-            return math.inf
-        metric = objectives[0].metric
-        return metric.sign * best_possible(metric, stop.trial.scores[objectives[0].target])
+            return -math.inf, math.inf
+        metric, scores = objectives[0].metric, stop.trial.scores[objectives[0].target]
+        guess = metric.chance(scores)
+        least = -math.inf if guess is None else metric.sign * guess
+        return least, metric.sign * best_possible(metric, scores)
 
     def _checks(self, stops: Sequence[Stop], rungs: int = 1) -> Checks:
         board = self._board(stops)

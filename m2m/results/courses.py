@@ -126,8 +126,7 @@ class Courses(JsonFields):
         here = f", about {duration(self.steps * self.seconds)} here" if self.seconds else ""
         return [
             f"As many steps again ({self.steps:,}{here}) would bring {self.more.estimate:+z.3f} "
-            f"{self.metric} on dev (95 % interval {self.more.ends}), if the trend of the last "
-            "checks went on."
+            f"{self.metric} on dev (95 % interval {self.more.ends}), judged by the last checks."
         ]
 
     @classmethod

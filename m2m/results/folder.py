@@ -10,7 +10,7 @@ belong together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -60,6 +60,9 @@ _REDO = {
     EXPORTED: "export",
     JUDGED: "judge",
 }
+
+# Keys in them that only say where a file is: a copied folder, and moved data, are as fresh.
+_PLACES = {"datasets": {"path", "adapter"}, "targets": {"dev", "test"}, "winner": {"adapter"}}
 
 Parsed = TypeVar("Parsed")
 
@@ -200,7 +203,7 @@ class RunFolder:
         """Return a warning for each result that was made before its own input changed."""
         paths = {name: self.path / name for name in (RECIPE, *_MADE_FROM)}
         results = {name: read_object(path) for name, path in paths.items() if path.is_file()}
-        marks = {name: _mark(name, results[name]) for name in _DECIDES if name in results}
+        marks = {name: _marks(name, results[name]) for name in _DECIDES if name in results}
         return [
             WarningText(
                 f"{name} was made before {before} changed: `m2m {_REDO[name]} RECIPE` brings it up "
@@ -209,8 +212,7 @@ class RunFolder:
             )
             for name, before in _MADE_FROM.items()
             if (made_from := results.get(name, {}).get("made_from"))
-            and before in marks
-            and made_from not in (marks[before], _older_mark(before, results[before]))
+            and made_from not in marks.get(before, {made_from})
         ]
 
 
@@ -230,19 +232,30 @@ class ShareFolder(RunFolder):
         return self.own
 
 
-def _mark(name: str, data: Mapping[str, Any]) -> str:
-    """Return the fingerprint of the values of a file that decide the next stage's results.
-
-    The folder of the winner's adapter is none of them: a run can be copied to another place.
-    """
-    winner = data.get("winner")
-    placed = {"winner": {**winner, "adapter": None}} if isinstance(winner, Mapping) else {}
-    return _older_mark(name, {**data, **placed})
+def _marks(name: str, data: Mapping[str, Any]) -> set[str]:
+    """Return the mark of a file as it is kept now, and as it was kept with all paths in it."""
+    return {_mark(name, data), _mark(name, data, {})}
 
 
-def _older_mark(name: str, data: Mapping[str, Any]) -> str:
-    """Return the fingerprint in files of older versions: with that folder."""
-    return fingerprint(**{key: data.get(key) for key in _DECIDES[name]})
+def _mark(
+    name: str, data: Mapping[str, Any], places: Mapping[str, Container[str]] = _PLACES
+) -> str:
+    """Return the fingerprint of the values of a file that decide the next stage's results."""
+
+    def of(key: str) -> Any:
+        value, left_out = data.get(key), places.get(key, ())
+        if isinstance(value, list):
+            return [_without(each, left_out) for each in value]
+        return _without(value, left_out)
+
+    return fingerprint(**{key: of(key) for key in _DECIDES[name]})
+
+
+def _without(value: Any, keys: Container[str]) -> Any:
+    """Return an object with null for some keys, and any other value as it is."""
+    if not isinstance(value, dict):
+        return value
+    return {key: None if key in keys else part for key, part in value.items()}
 
 
 def parsed(path: Path, parse: Callable[[], Parsed]) -> Parsed:

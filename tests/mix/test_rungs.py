@@ -53,31 +53,57 @@ def test_a_training_waits_while_neither_dev_score_nor_held_out_loss_improves() -
     assert Checks(dev, [None] * 4, rungs=3).waited == 1, "the last training has its own checks"
 
 
+STEPS = [100, 300, 450, 600, 750, 900, 1200]
+
+
+def gains_of(points: np.ndarray, replicates: np.ndarray, best: int) -> np.ndarray:
+    """Of a straight line in another's fit, whose slope is as uncertain as it is large."""
+    line = np.polynomial.Polynomial.fit(np.log2(STEPS[1:]), points[1:], 1).convert()
+    errors = abs(line.coef[1]) * np.random.default_rng(0).standard_normal(replicates.shape[1])
+    found = []
+    for each, error in zip(replicates.T, errors, strict=True):
+        own = np.polynomial.Polynomial.fit(np.log2(STEPS[1:]), each[1:], 1)
+        found.append(max(0.0, own(np.log2(2400)) + error - each[best]))
+    return np.array(found)
+
+
 def test_the_outlook_continues_a_line_over_the_logarithm_of_the_steps() -> None:
-    """Against NumPy's polynomial fit, for the points and for a resample."""
-    steps = [100, 300, 450, 600, 750, 900, 1200]
+    """Against NumPy's polynomial fit, for the points and for each resample."""
     rng = np.random.default_rng(1)
-    points = 0.2 * np.log2(steps) + 0.01 * rng.standard_normal(len(steps))
-    replicates = points[:, None] + 0.05 * rng.standard_normal((len(steps), 500))
+    points = 0.2 * np.log2(STEPS) + 0.01 * rng.standard_normal(len(STEPS))
+    replicates = points[:, None] + 0.05 * rng.standard_normal((len(STEPS), 500))
     best = int(np.argmax(points))
-    found = outlook(steps, points, replicates, best)
+    found = outlook(STEPS, points, replicates, best)
     assert found is not None
-    line = np.polynomial.Polynomial.fit(np.log2(steps[1:]), points[1:], 1)
+    line = np.polynomial.Polynomial.fit(np.log2(STEPS[1:]), points[1:], 1)
     assert found.estimate == pytest.approx(line(np.log2(2400)) - points[best])
-    gains = []
-    for each in replicates.T:
-        line = np.polynomial.Polynomial.fit(np.log2(steps[1:]), each[1:], 1)
-        gains.append(max(0.0, line(np.log2(2400)) - each[best]))
-    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(gains, (0.025, 0.975))))
+    expected = np.quantile(gains_of(points, replicates, best), (0.025, 0.975))
+    assert (found.low, found.high) == pytest.approx(tuple(expected))
+
+
+def test_between_guessing_and_perfect_the_line_is_one_of_log_odds() -> None:
+    """An S-shaped curve of 0.25 to 1 goes on as it is, and never beyond perfect."""
+    curve = 0.25 + 0.75 / (1.0 + np.exp(-(1.5 * np.log2(STEPS) - 15.0)))
+    found = outlook(STEPS, curve, np.tile(curve[:, None], (1, 400)), 6, (0.25, 1.0))
+    assert found is not None
+    later = 0.25 + 0.75 / (1.0 + np.exp(-(1.5 * np.log2(2400) - 15.0)))
+    assert found.estimate == pytest.approx(later - curve[-1])
+    assert 0.0 <= found.low < found.estimate < found.high < 1.0 - curve[-1]
+    flat = np.full(len(STEPS), 0.6)
+    found = outlook(STEPS, flat, np.tile(flat[:, None], (1, 400)), 0, (0.25, 1.0))
+    assert found is not None
+    assert found.estimate == pytest.approx(0.0)
+    assert 0.1 < found.high < 0.2, "nobody knows that it stays flat"
 
 
 def test_the_outlook_is_never_a_loss_and_needs_three_checks() -> None:
     falling = np.array([0.9, 0.8, 0.7, 0.6])
     found = outlook([300, 450, 600, 750], falling, np.tile(falling[:, None], (1, 50)), 0)
     assert found is not None
-    assert (found.estimate, found.low, found.high) == (0.0, 0.0, 0.0)
+    assert (found.estimate, found.low) == (0.0, 0.0)
     rising = np.array([0.1, 0.5, 0.9, 1.3])
-    found = outlook([300, 450, 600, 750], rising, np.tile(rising[:, None], (1, 50)), 3, most=2.0)
+    replicates = np.tile(rising[:, None], (1, 50))
+    found = outlook([300, 450, 600, 750], rising, replicates, 3, (-np.inf, 2.0))
     assert found is not None
-    assert found.estimate == pytest.approx(0.7), "no better than perfect"
+    assert found.estimate == found.high == pytest.approx(0.7), "no better than perfect"
     assert outlook([100, 900, 1200], falling[:3], falling[:3, None], 0) is None
