@@ -17,6 +17,7 @@ import pytest
 from m2m.evaluate.metrics import METRICS
 from m2m.evaluate.scores import Scores
 from tests.pipeline.scenario import make_scenario
+from tests.tiny import dataset_rows, write_jsonl
 
 RESEARCH = Path(__file__).parent.parent / "scripts" / "research"
 PLANS = sorted((RESEARCH / "scenarios").glob("*/plan.toml"))
@@ -287,3 +288,17 @@ def test_recorded_fine_tunes_give_the_published_comparison(
         assert rows[name].foresight.pearson.estimate == pytest.approx(expected, abs=1.1e-3)
     for name, expected in regret.items():
         assert rows[name].pick.regret.estimate == pytest.approx(expected, abs=6e-4)
+
+
+@pytest.mark.slow  # four small runs of trainings
+def test_forecasts_of_more_rows_are_those_of_the_command(tmp_path: Path) -> None:
+    recipe = make_scenario(tmp_path / "scenario")
+    write_jsonl(recipe.parent / "copy.jsonl", dataset_rows("copy", 64))
+    found = load(RESEARCH / "more_rows.py").foretold(recipe, tmp_path / "out", ["copy"], 3)
+    (gain,) = found
+    rows = (recipe.parent / "copy.jsonl").read_text("utf-8").splitlines()
+    half = (tmp_path / "out" / "copy-half.jsonl").read_text("utf-8").splitlines()
+    assert (gain["rows"], len(half)) == (len(rows), len(rows) // 2)
+    assert set(half) < set(rows)
+    assert gain["measured"]["estimate"] == pytest.approx(gain["all"] - np.mean(gain["half"][1:]))
+    assert gain["forecast"]["estimate"] == pytest.approx(gain["half"][0] - np.mean(gain["quarter"]))

@@ -183,7 +183,10 @@ def _survival(kind: str, survival: Mapping[str, float] | None, remedy: str | Non
     if survival is None:
         return
     gain, cosine = survival["gain"], survival["cosine"]
-    say(f"Kept after rounding to {kind}: gain {gain:z.2f}, cosine {cosine:z.2f} (1.00: all)")
+    say(
+        f"Rounding to {kind} kept the fine-tune with gain {gain:z.2f} and cosine {cosine:z.2f} "
+        "(1.00 is all of it)"
+    )
     if remedy:
         say(f"Warning: {kind} keeps too little of the fine-tune; {remedy}", err=True)
 

@@ -42,8 +42,8 @@ def more_rows(run: TrainedRun, names: Sequence[str]) -> MoreRows:
     inputs = run.inputs
     jobs = {(name, half): _job(inputs, name, half) for name in names for half in (1, 2)}
     run.progress.note(
-        f"two trainings of {counted(inputs.recipe.train.steps, 'step')} for each of "
-        f"{counted(len(names), 'dataset')}: about twice the time of their first training"
+        f"{len(jobs)} trainings of {counted(inputs.recipe.train.steps, 'step')}, on both halves of "
+        f"{', '.join(names)}: about twice the time of the trainings on all rows"
     )
     train_all(inputs, [*jobs.values()], run.progress)
     folders = {f"halves/{half}/{name}": job.folder for (name, half), job in jobs.items()}

@@ -108,9 +108,9 @@ def unmerged_table(found: Sequence[Unmerged], metric: str) -> Table:
     compared = counted(found[0].compared if found else 0, "mixture")
     return Table(
         "unmerged",
-        f"The same ranking with nothing merged, by {metric} on dev; agreement: Spearman with the "
-        f"merges of two datasets or more that were scored in full ({compared}). `m2m validate` "
-        "says which is right",
+        f"The same mixtures, ranked without merging, by {metric} on dev. Agreement with the order "
+        f"of the merges above (Spearman: 1 is the same order), over {compared} of two datasets or "
+        "more. `m2m validate` says which order is right",
         [
             Column("rival", "predicted by"),
             Column("pick", "its pick"),
