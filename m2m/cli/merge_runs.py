@@ -24,7 +24,8 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 def merge_runs(folders: tuple[Path, ...], into: Path, as_json: bool) -> None:
     """Bring together a run's parts from several machines.
 
-    It copies the adapters and scores that this copy of the run's folder does not have.
+    It copies the adapters, states of trainings and scores that this copy of the run's folder does
+    not have.
 
     \b
     Example:  m2m merge-runs /media/usb/*/m2m-runs/recipe --into m2m-runs/recipe
@@ -36,6 +37,7 @@ def merge_runs(folders: tuple[Path, ...], into: Path, as_json: bool) -> None:
     merged = merge(into, folders)
     warn(merged.warnings)
     summary = f"{into}: {counted(len(merged.adapters), 'adapter')}, "
+    summary += f"{counted(merged.states, 'state')} of trainings, "
     summary += f"{counted(merged.mixtures, 'scored mixture')} and "
     summary += f"{counted(merged.confirmed, 'confirmed model')} new"
     show.result(merged.as_json(), as_json, lambda: say(summary))

@@ -27,12 +27,15 @@ from m2m.opening import copy_file, file_sha256
 from m2m.recipe.data_fields import NAME
 from m2m.results.folder import RECIPE, RunFolder, parsed
 from m2m.results.settings import checked_settings
+from m2m.tuner.checkpointing import check_state
 from m2m.tuner.result import read_result
 
 _FILES = {CONFIG: 1 << 20, WEIGHTS: 4 << 30, OWN: 64 << 20}  # an adapter's files: most bytes
 _JOURNAL = 1 << 30
 _ENTRIES = 100_000  # names in a folder, and adapters in a run, at most
 _TUNED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,200}")  # "copy+upper", "12-datasets-0a1b2c3d"
+_STATE = re.compile(rf"{_TUNED.pattern}\.safetensors")
+_MOST_STATE = 16 << 30  # bytes: an adapter, both averages of AdamW and the mean
 _SHARE = re.compile(r"\d{1,6}-of-\d{1,6}")
 _SPARE = 16 << 20  # bytes that a header may take in addition to the factors
 # A Windows folder that points to another one (a junction); Python does not call it a link.
@@ -66,12 +69,26 @@ class ForeignAdapter:
         """
         folder.mkdir(parents=True)
         for name, expected in self.sha256.items():
-            copy_file(self.source / name, folder / name, _FILES[name])
-            if file_sha256(folder / name) != expected:
-                raise InputError(
-                    f"{self.source / name}: changed while it was copied; nothing was merged",
-                    "wait until no other program writes to it, and run the command again",
-                )
+            _copy(self.source / name, folder / name, _FILES[name], expected)
+
+
+@dataclass(frozen=True)
+class ForeignState:
+    """A checked state, from which a training goes on.
+
+    Attributes:
+        source, place, bytes: as of a `ForeignAdapter`; a file.
+        sha256: of the file.
+    """
+
+    source: Path
+    place: Path
+    sha256: str
+    bytes: int
+
+    def copy(self, path: Path) -> None:
+        """Copy the checked file; see `ForeignAdapter.copy`."""
+        _copy(self.source, path, _MOST_STATE, self.sha256)
 
 
 @dataclass
@@ -81,6 +98,7 @@ class ForeignRun:
     Attributes:
         folder: the run's folder.
         adapters: experts and fine-tunes.
+        states: of the trainings that can go on.
         journals: journals of the search and of its shares.
         confirmed: journals of confirmations, one at most.
         recipe: content of `recipe.json`; None without one.
@@ -89,6 +107,7 @@ class ForeignRun:
 
     folder: Path
     adapters: list[ForeignAdapter] = field(default_factory=list)
+    states: list[ForeignState] = field(default_factory=list)
     journals: list[Path] = field(default_factory=list)
     confirmed: list[Path] = field(default_factory=list)
     recipe: dict[str, Any] | None = None
@@ -112,6 +131,8 @@ def read_foreign(folder: Path, base: BaseModel | None, problems: Problems) -> Fo
     try:
         for path in _adapter_folders(files, walk):
             _read_adapter(path, run, base, walk)
+        for path in walk.entries(files.states, _STATE, "file"):
+            run.states += _read_state(path, run, walk)
         run.journals = [
             *walk.files(folder, files.study.name),
             *(path for share in walk.folders(files.shares, _SHARE)
@@ -156,6 +177,11 @@ class _Walk:
 
     def folders(self, folder: Path, pattern: re.Pattern[str]) -> list[Path]:
         """Return the folders in a folder whose names fit; an empty list if it is missing."""
+        return self.entries(folder, pattern, "folder")
+
+    def entries(self, folder: Path, pattern: re.Pattern[str], kind: str) -> list[Path]:
+        """Return the entries of a kind, "folder" or "file", in a folder, as `folders` does."""
+        wanted = stat.S_ISDIR if kind == "folder" else stat.S_ISREG
         try:
             status = folder.lstat()
         except FileNotFoundError:
@@ -173,8 +199,8 @@ class _Walk:
                 if not pattern.fullmatch(entry.name):
                     self._leave(path)
                 elif _is_link(status):
-                    self.problems.add(f"{path}: is a link, expected the folder itself")
-                elif stat.S_ISDIR(status.st_mode):
+                    self.problems.add(f"{path}: is a link, expected the {kind} itself")
+                elif wanted(status.st_mode):
                     paths.append(path)
                 else:
                     self._leave(path)
@@ -228,6 +254,27 @@ def _read_adapter(path: Path, run: ForeignRun, base: BaseModel | None, walk: _Wa
     size = sum(file.stat().st_size for file in files)
     place = path.relative_to(run.folder)
     run.adapters.append(ForeignAdapter(path, place, str(extra["identity"]), sha256, size))
+
+
+def _read_state(path: Path, run: ForeignRun, walk: _Walk) -> Iterator[ForeignState]:
+    for file in walk.files(path.parent, path.name, _MOST_STATE):
+        try:
+            sha256 = file_sha256(file)  # taken before the checks below
+            check_state(file)
+        except InputError as error:
+            walk.problems.add(error.message)
+        else:
+            place = file.relative_to(run.folder)
+            yield ForeignState(file, place, sha256, file.stat().st_size)
+
+
+def _copy(source: Path, target: Path, most: int, sha256: str) -> None:
+    copy_file(source, target, most)
+    if file_sha256(target) != sha256:
+        raise InputError(
+            f"{source}: changed while it was copied; nothing was merged",
+            "wait until no other program writes to it, and run the command again",
+        )
 
 
 def _check_size(path: Path, base: BaseModel | None) -> None:

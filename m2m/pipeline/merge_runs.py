@@ -36,6 +36,7 @@ class MergedRuns(JsonFields):
 
     Attributes:
         adapters: names of the copied adapters.
+        states: number of copied states, from which trainings go on.
         mixtures: number of new lines of scored mixtures.
         confirmed: number of new lines of confirmed models.
         warnings: parts that do not fit together, and files that were left out.
@@ -45,6 +46,7 @@ class MergedRuns(JsonFields):
     adapters: list[str] = field(default_factory=list)
     mixtures: int = 0
     confirmed: int = 0
+    states: int = 0
     warnings: list[str] = field(default_factory=list)
 
 
@@ -66,9 +68,11 @@ def merge_runs(into: Path, folders: Sequence[Path]) -> MergedRuns:
     merged = MergedRuns(into)
     with run_lock(into), staged(into) as (temporary, moves):
         needed = sum(adapter.bytes for run in runs for adapter in run.adapters)
+        needed += sum(state.bytes for run in runs for state in run.states)
         check_room(into / RECIPE, needed)
         for run in runs:
             _stage_adapters(run, into, temporary, moves, merged)
+            _stage_states(run, into, temporary, moves, merged)
             _compare(run, into, merged)
         home = RunFolder(into)
         searched = [(run, run.journals) for run in runs]
@@ -134,6 +138,18 @@ def _stage_adapters(
             f"not copied, because m2m does not take such files from others: "
             f"{', '.join(run.left_out[:_SHOWN])}{more}"
         )
+
+
+def _stage_states(
+    run: ForeignRun, into: Path, temporary: Path, moves: dict[Path, Path], merged: MergedRuns
+) -> None:
+    """Copy the states that `into` does not have; a state of another training is never used."""
+    for state in run.states:
+        place = into / state.place
+        if place not in moves and not place.exists():
+            moves[place] = temporary / f"state-{len(moves)}"
+            state.copy(moves[place])
+            merged.states += 1
 
 
 def _stage_journal(

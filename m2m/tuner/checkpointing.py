@@ -64,6 +64,23 @@ def saved_identity(path: Path) -> str | None:
     return identity if isinstance(identity, str) and identity.isalnum() else None
 
 
+def check_state(path: Path) -> None:
+    """Check a state that comes from somebody else.
+
+    Raises:
+        InputError: the file is not a state as m2m writes it.
+    """
+    file = SafetensorsFile(path)
+    identity = saved_identity(path)
+    if identity is None or not saved_step(path, identity):
+        raise InputError(f"{path}: is not the state of a training that this version can go on from")
+    if file.spare:
+        raise InputError(f"{path}: {file.spare} bytes of it belong to no tensor")
+    for name in file.names:
+        if file.raw(name).dtype != np.float32 or not np.isfinite(file.raw(name)).all():
+            raise InputError(f"{path}: {name} is not of finite numbers of 32 bits")
+
+
 def load_checkpoint(path: Path, identity: str, into: Arrays) -> dict[str, Any] | None:
     """Read a state back into the arrays that it was saved from.
 

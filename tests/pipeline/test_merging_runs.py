@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from m2m.adapter import load_adapter
-from m2m.errors import InputError, Problems
+from m2m.errors import InputError, Interrupted, Problems
 from m2m.formats.atomic import write_json
 from m2m.formats.journal import Journal
 from m2m.formats.records import read_object
@@ -29,8 +29,10 @@ from m2m.progress import Silent
 from m2m.recipe import load_recipe
 from m2m.results.facts import read_facts
 from m2m.tuner.result import digest_of
+from m2m.tuner.trainer import Trainer
 from tests.conftest import REPOSITORY
 from tests.pipeline.scenario import make_scenario
+from tests.pipeline.test_until import Stopping, until
 
 posix = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes and devices")
 UPPER = Path("adapters", "upper")
@@ -380,3 +382,88 @@ def test_a_claim_that_does_not_fit_the_target_names_the_way_out(home: Path, stic
     assert "study.jsonl:1: scores example 1000016 of copying, which has 16" in caught.value.message
     assert "--rescore" in str(caught.value.hint)
     assert Run(load_recipe(home), Silent(), rescore=True).search().scored_elsewhere == 0
+
+
+@pytest.fixture(scope="module")
+def halved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe with budget "until", of which one machine made the experts and stopped in a rung."""
+    recipe = until(make_scenario(tmp_path_factory.mktemp("halved")))
+    with pytest.raises(Interrupted):
+        Run(load_recipe(recipe), Stopping(45)).confirm()
+    return recipe
+
+
+@pytest.mark.slow  # trainings
+def test_a_training_goes_on_from_the_state_of_another_machine(
+    halved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = load_recipe(halved).folder
+    recipe = until(make_scenario(tmp_path / "other"))
+    into = load_recipe(recipe).folder
+    states = {path.name for path in (folder / "states").iterdir()}
+    merged = merge_runs(into, [folder])
+    assert {path.name for path in (into / "states").iterdir()} == states
+    assert merged.states == len(states) > 0
+    assert merge_runs(into, [folder]).states == 0, "they are there"
+    steps: list[int] = []
+    whole = Trainer.run
+
+    def counted(self: Trainer, *args: Any, **more: Any) -> Any:
+        result = whole(self, *args, **more)
+        steps.append(result.steps - result.resumed)
+        return result
+
+    monkeypatch.setattr(Trainer, "run", counted)
+    found = Run(load_recipe(recipe), Silent()).confirm().courses
+    expected = Run(load_recipe(halved), Silent()).confirm().courses
+    assert found is not None
+    assert expected is not None
+    assert found.as_json() | {"seconds": 0} == expected.as_json() | {"seconds": 0}
+    half = len(steps) // 2
+    assert sum(steps[:half]) == sum(steps[half:]), "no step is made twice"
+
+
+@pytest.fixture(scope="module")
+def trained_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe with budget "until" whose experts have two steps."""
+    recipe = until(make_scenario(tmp_path_factory.mktemp("state")))
+    recipe.write_text(recipe.read_text("utf-8").replace("steps = 12", "steps = 2"), "utf-8")
+    Run(load_recipe(recipe), Silent()).train()
+    return recipe
+
+
+def cut_state(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-4])
+
+
+def add_to_state(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"\0" * 8)
+
+
+def nan_in_state(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-4:] = np.float32(np.nan).tobytes()
+    path.write_bytes(content)
+
+
+def plain_tensors(path: Path) -> None:
+    write_safetensors(path, [TensorSpec("a", "F32", (1,))], [np.zeros(1, np.float32)], {})
+
+
+def link_state(path: Path) -> None:
+    replace_by_link(path, path.parent.parent / "recipe.json")
+
+
+@pytest.mark.parametrize(
+    "change", [cut_state, add_to_state, nan_in_state, plain_tensors, link_state]
+)
+def test_a_state_that_is_not_as_m2m_writes_it_changes_nothing(
+    home: Path, trained_state: Path, tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    stick = shutil.copytree(load_recipe(trained_state).folder, tmp_path / "until")
+    change(stick / "states" / "copy.safetensors")
+    into = load_recipe(home).folder
+    before = tree(into)
+    with pytest.raises(InputError, match=r"copy\.safetensors"):
+        merge_runs(into, [stick])
+    assert tree(into) == before
