@@ -16,10 +16,10 @@ from m2m.tokenizer.spm import SPACE
 _MAX_TOKEN = 1024  # characters; real vocabularies stay below 300
 
 # Normalizers that change the characters of a text only: the text may be stored in that form.
-FORMS: tuple[Literal["NFC", "NFD", "NFKC", "NFKD"], ...] = ("NFC", "NFD", "NFKC", "NFKD")
+_UNICODE: tuple[Literal["NFC", "NFD", "NFKC", "NFKD"], ...] = ("NFC", "NFD", "NFKC", "NFKD")
+FORMS = (*_UNICODE, "Lowercase")
 # Normalizers that no file with llama.cpp's BPE can ask for -> their effect.
 CHANGES = {
-    "Lowercase": "capital letters",
     "StripAccents": "letters with marks",
     "BertNormalizer": "capital letters and marks",
     "Strip": "spaces at the ends of texts",
@@ -157,7 +157,7 @@ class HFTokenizer:
         return None
 
     def _steps(self, *known: str) -> tuple[str, ...]:
-        """Return the normalizers that do more than change characters to a form of Unicode.
+        """Return the normalizers that do more than change characters to a form of text.
 
         Raises:
             InputError: one of them is not known.
@@ -224,8 +224,9 @@ class HFTokenizer:
     def _changes(self, text: str) -> bool:
         """Return whether the normalizers change this text."""
         spaces = "replace" in self.normalizers and " " in text
-        forms = [form for form in FORMS if form in self.normalizers]
+        forms = [form for form in _UNICODE if form in self.normalizers]
         changed = any(unicodedata.normalize(form, text) != text for form in forms)
+        changed |= "Lowercase" in self.normalizers and text.lower() != text
         return "prepend" in self.normalizers or spaces or changed
 
     def _normalizers(self) -> list[str]:

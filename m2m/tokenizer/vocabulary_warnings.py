@@ -81,7 +81,13 @@ NO_BYTES = (
 
 
 def form_warning(form: str) -> str:
-    """Return a warning about a normalizer that changes text to a form of Unicode, such as NFC."""
+    """Return a warning about a normalizer that changes text to a form, such as NFC."""
+    if form == "Lowercase":
+        return (
+            "The tokenizer first makes capital letters small; llama.cpp and m2m do not. Capital "
+            "letters get ids that the model never saw, in your data and in questions to the model: "
+            "write both in small letters."
+        )
     letters = "Letters that are stored as letter and mark apart" if form == "NFC" else "Other texts"
     found = "; `m2m data check` finds rows that are not" if form == "NFC" else ""
     return (

@@ -250,7 +250,7 @@ def test_a_tokenizer_model_of_another_make_is_passed_over(tmp_path: Path) -> Non
         ({"model": {"ignore_merges": True, "merges": ["a n"]}}, "no merges make the token"),
         ({"added_tokens": [{"id": 3}]}, "added_tokens has"),
         ({"added_tokens": {"a": 1}}, "added_tokens must be a list"),
-        ({"normalizer": {"type": "Lowercase"}}, "normalizer Lowercase"),
+        ({"normalizer": {"type": "StripAccents"}}, "normalizer StripAccents"),
         (
             {
                 "pre_tokenizer": {
@@ -333,14 +333,27 @@ def test_defaults_of_the_tokenizers_library_are_said(tmp_path: Path) -> None:
     folder = byte_level(
         tmp_path,
         pre_tokenizer={"type": "ByteLevel", "add_prefix_space": True},
-        normalizer={"type": "NFKC"},
+        normalizer={"type": "Sequence", "normalizers": [{"type": "NFKC"}, {"type": "Lowercase"}]},
         model={"dropout": 0.1},
     )
     values = gguf_vocabulary(folder, SIZE, warnings)
     assert values[K + "pre"] == "gpt-2"
     said = " ".join(warnings)
-    for words in ("puts a space before", "Unicode NFKC", "at random \\(dropout\\)"):
+    for words in (
+        "puts a space before",
+        "Unicode NFKC",
+        "in small letters",
+        "at random \\(dropout\\)",
+    ):
         assert re.search(words, said), words
+
+
+def test_an_added_token_that_is_made_small_is_said(tmp_path: Path) -> None:
+    warnings: list[str] = []
+    added = [{"id": SIZE - 1, "content": "<KAZI>", "special": False, "normalized": True}]
+    small = byte_level(tmp_path, normalizer={"type": "Lowercase"}, added_tokens=added)
+    gguf_vocabulary(small, SIZE, warnings)
+    assert any("<KAZI> (normalized)" in text for text in warnings)
 
 
 def test_an_end_token_that_the_vocabulary_lacks_is_said(tmp_path: Path) -> None:
@@ -353,10 +366,10 @@ def test_an_end_token_that_the_vocabulary_lacks_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "normalizer", [{"type": "Lowercase"}, {"type": "Sequence", "normalizers": 3}]
+    "normalizer", [{"type": "StripAccents"}, {"type": "Sequence", "normalizers": 3}]
 )
 def test_normalizers_of_spm_like_files_are_refused(normalizer: Any, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"normalizer (Lowercase|Sequence)"):
+    with pytest.raises(InputError, match=r"normalizer (StripAccents|Sequence)"):
         gguf_vocabulary(spm_json(tmp_path, normalizer=normalizer), 600)
 
 
