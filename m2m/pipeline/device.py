@@ -14,6 +14,7 @@ from m2m.nn.config import DecoderConfig
 from m2m.progress import Progress
 from m2m.recipe import Recipe
 from m2m.results.folder import RunFolder
+from m2m.tuner.saving import GIB
 
 # Vulkan widens float16 weights before a product; others would round the activations to float16.
 _WIDENS = "Vulkan"
@@ -63,6 +64,17 @@ def open_on(device: Device, base: BaseModel, threads: int) -> DeviceDecoder:
     narrow = base.compact_weights["model.embed_tokens.weight"].dtype.name == "float16"
     kind: Kind = "f16" if narrow and device.name.startswith(_WIDENS) else "f32"
     return DeviceDecoder(base.config, base.compact_weights, device.name, threads=threads, kind=kind)
+
+
+def note_memory(decoder: object, progress: Progress) -> None:
+    """Note how much of a device's memory a training takes."""
+    if isinstance(decoder, DeviceDecoder):
+        base, batch = (size / GIB for size in decoder.memory())
+        progress.note(
+            f"training takes {base + batch:.2f} GiB of {decoder.device}: {base:.2f} for the base, "
+            f"{batch:.2f} for a batch"
+        )
+    note_recompute(decoder, progress)
 
 
 def note_recompute(decoder: object, progress: Progress) -> None:

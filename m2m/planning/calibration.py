@@ -23,6 +23,7 @@ from m2m.evaluate.metric import resample
 from m2m.evaluate.tasks import Task, contrasted, requests
 from m2m.formats.disk import make_folder
 from m2m.formats.journal import Journal
+from m2m.ggml.decoder import DeviceDecoder
 from m2m.llamacpp.scoring import common_prefix
 from m2m.machine import peak_rss_bytes
 from m2m.mix.mixture import BASE, Mixture
@@ -31,6 +32,7 @@ from m2m.mix.study import READABLE
 from m2m.mix.surrogate import SurrogateScorer
 from m2m.mix.trial import Trial
 from m2m.pipeline.corpus import Corpus
+from m2m.pipeline.device import note_memory, say
 from m2m.pipeline.experts import choose, open_model
 from m2m.pipeline.inputs import Inputs, expert_corpus
 from m2m.pipeline.kept import finished_experts
@@ -133,11 +135,13 @@ def calibrate(inputs: Inputs, progress: Progress) -> Rates:
         count = workers(inputs.recipe, len(corpora))
         portion = divide(inputs, count, len(corpora)) if count > 1 else None
         started = time.perf_counter()
+        say(inputs.recipe, inputs.base.config, progress)
         decoder = open_model(inputs.base, inputs.recipe, saving)
         opened = time.perf_counter() - started
         corpus = expert_corpus(inputs, corpora[0])
         tokens = {corpus.name: _tokens_of_a_step(inputs, corpus) for corpus in corpora}
         timed = timing.train(corpus, decoder, _ADAPTER)
+        note_memory(decoder, progress)
         size = sum(file.stat().st_size for file in (folder / _ADAPTER).iterdir())
         del decoder
         aside = None
@@ -193,7 +197,7 @@ class _Timing:
     def train(self, corpus: Corpus, decoder: Model, name: str) -> _Timed:
         """Time one real step, and some more if it was short; the adapter is called `name`."""
         timed = self._train(corpus, decoder, name, steps=1)
-        if timed.step < _SHORT:
+        if timed.step < _SHORT or isinstance(decoder, DeviceDecoder):  # its first step compiles
             steps = max(2, min(_MORE_STEPS, int(_MORE_SECONDS / timed.step)))
             timed = self._train(corpus, decoder, name, steps)
         return timed

@@ -16,6 +16,7 @@ from m2m.formats.json_fields import JsonFields, Key, Rounded, inserted
 from m2m.formats.json_text import json_text
 from m2m.machine import free_memory_bytes
 from m2m.nn.matrix import WORTH_BF16, bf16_gain
+from m2m.pipeline.device import training_device
 from m2m.pipeline.experts import memory_limit
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.leaks import find_leaks, shared_warnings
@@ -210,6 +211,8 @@ def _disk(work: Work, stages: Sequence[PlannedStage]) -> Iterator[str]:
 def _precision(work: Work, stages: Sequence[PlannedStage]) -> Iterator[str]:
     training = sum(stage.seconds for stage in stages if stage.name in _TRAINING)
     if work.recipe.train.precision != "float32" or training < _LONG:
+        return
+    if training_device(work.recipe, work.inputs.base.config):
         return
     if (gain := bf16_gain()) >= WORTH_BF16:
         times = 1.0 / (1.0 - _PRODUCTS + _PRODUCTS / gain)

@@ -29,6 +29,16 @@ SMOLLM2_135M = DecoderConfig(
     max_position_embeddings=8192,
 )
 MODELS = {
+    "pico": replace(  # to try a bench
+        SMOLLM2_135M,
+        vocab_size=512,
+        hidden_size=64,
+        intermediate_size=192,
+        num_layers=2,
+        num_heads=4,
+        num_kv_heads=2,
+        head_dim=16,
+    ),
     "135m": SMOLLM2_135M,
     "360m": replace(
         SMOLLM2_135M,
@@ -38,6 +48,18 @@ MODELS = {
         num_heads=15,
         num_kv_heads=5,
     ),
+    "0.5b": replace(
+        SMOLLM2_135M,
+        architecture="qwen2",
+        vocab_size=151936,
+        hidden_size=896,
+        intermediate_size=4864,
+        num_layers=24,
+        num_heads=14,
+        num_kv_heads=2,
+        rope_theta=1000000.0,
+        attention_bias=True,
+    ),  # Qwen2.5 0.5B
     "1b": replace(
         SMOLLM2_135M,
         vocab_size=128256,

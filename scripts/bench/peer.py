@@ -1,8 +1,8 @@
 """A training step of PyTorch + PEFT, run in its own venv by servers.py, one step a line.
 
 Reads the case from its argument, then for every line on stdin makes one step and prints its seconds
-and the process's peak resident GiB. Batches are padded by length, as transformers' Trainer does
-with group_by_length, eight rows each.
+and the peak GiB of the process, or of the GPU if that computes. Batches are padded by length, as
+transformers' Trainer does with group_by_length, eight rows each.
 """
 
 from __future__ import annotations
@@ -25,28 +25,29 @@ from m2m.recipe import PROJECTIONS
 ROWS = 8  # Trainer's per_device_train_batch_size
 
 
-def make_model(name: str, dtype: torch.dtype) -> Any:
+def make_model(name: str, dtype: torch.dtype, device: str) -> Any:
     """A model of a bench's shapes with random weights, adapters on all projections."""
     sizes = MODELS[name]
-    config = transformers.LlamaConfig(
+    qwen = sizes.architecture == "qwen2"
+    config = (transformers.Qwen2Config if qwen else transformers.LlamaConfig)(
         vocab_size=sizes.vocab_size,
         hidden_size=sizes.hidden_size,
         intermediate_size=sizes.intermediate_size,
         num_hidden_layers=sizes.num_layers,
         num_attention_heads=sizes.num_heads,
         num_key_value_heads=sizes.num_kv_heads,
-        head_dim=sizes.head_dim,
+        **({} if qwen else {"head_dim": sizes.head_dim}),
         rms_norm_eps=sizes.rms_norm_eps,
         tie_word_embeddings=sizes.tie_word_embeddings,
         use_cache=False,
     )
     torch.set_default_dtype(dtype)
-    model = transformers.LlamaForCausalLM(config)
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype)
     torch.set_default_dtype(torch.float32)
     lora = peft.LoraConfig(
         task_type="CAUSAL_LM", r=RANK, lora_alpha=2 * RANK, target_modules=list(PROJECTIONS)
     )
-    return peft.get_peft_model(model, lora).train()
+    return peft.get_peft_model(model, lora).train().to(device)
 
 
 def padded(case: str, vocabulary: int) -> list[dict[str, torch.Tensor]]:
@@ -83,8 +84,16 @@ def main() -> None:
     options = json.loads(sys.argv[1])
     torch.set_num_threads(options["threads"])
     half = options["dtype"] == "bf16"
-    model = make_model(options["model"], torch.bfloat16 if half else torch.float32)
-    cases = {case: padded(case, MODELS[options["model"]].vocab_size) for case in options["cases"]}
+    device = options["device"]
+    model = make_model(options["model"], torch.bfloat16 if half else torch.float32, device)
+    vocabulary = MODELS[options["model"]].vocab_size
+    cases = {
+        case: [
+            {name: tensor.to(device) for name, tensor in batch.items()}
+            for batch in padded(case, vocabulary)
+        ]
+        for case in options["cases"]
+    }
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4)
     print("ready", flush=True)
@@ -92,12 +101,16 @@ def main() -> None:
         started = time.perf_counter()
         optimizer.zero_grad()
         for batch in cases[line.strip()]:
-            with torch.autocast("cpu", torch.bfloat16) if half else contextlib.nullcontext():
+            with torch.autocast(device, torch.bfloat16) if half else contextlib.nullcontext():
                 loss = model(**batch).loss
             loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
-        print(time.perf_counter() - started, peak_rss_bytes() / 2**30, flush=True)
+        peak = peak_rss_bytes()
+        if device != "cpu":
+            torch.cuda.synchronize()
+            peak = torch.cuda.max_memory_allocated()
+        print(time.perf_counter() - started, peak / 2**30, flush=True)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ class Server:
     def __init__(self, command: Sequence[str], threads: int) -> None:
         self._process = subprocess.Popen(
             command,
-            env=os.environ | {"OPENBLAS_NUM_THREADS": str(threads)},
+            env=os.environ
+            | {"OPENBLAS_NUM_THREADS": str(threads), "PYTHONPATH": str(HERE.parents[1])},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -42,11 +43,13 @@ class Server:
         self.peak_gib = 0.0
 
     @classmethod
-    def peft(cls, options: argparse.Namespace, dtype: str) -> Server:
-        """PyTorch + PEFT in the peer venv, in "f32" or "bf16"."""
+    def peft(
+        cls, options: argparse.Namespace, dtype: str, python: Path = PEER, device: str = "cpu"
+    ) -> Server:
+        """PyTorch + PEFT in the peer venv or another one, in "f32" or "bf16"."""
         settings = {"model": options.model, "dtype": dtype, "threads": options.threads}
-        settings["cases"] = options.cases
-        command = [str(PEER), str(HERE / "peer.py"), json.dumps(settings)]
+        settings |= {"cases": options.cases, "device": device}
+        command = [str(python), str(HERE / "peer.py"), json.dumps(settings)]
         return cls(command, options.threads)
 
     @classmethod

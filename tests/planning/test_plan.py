@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import time
 from pathlib import Path
 
@@ -13,11 +14,12 @@ from click.testing import CliRunner
 from m2m.cli.main import cli
 from m2m.errors import InputError
 from m2m.evaluate.evaluator import Evaluator
+from m2m.ggml.devices import list_devices
 from m2m.llamacpp.model import LlamaModel
 from m2m.machine import peak_rss_bytes, resident_bytes
 from m2m.mix.mixture import BASE
 from m2m.mix.strategy import Cost
-from m2m.pipeline import workers
+from m2m.pipeline import device, workers
 from m2m.pipeline.inputs import Inputs, read_inputs
 from m2m.pipeline.run import Run
 from m2m.pipeline.workers import divide
@@ -143,6 +145,20 @@ def test_what_is_scored_already_is_not_planned_again(inputs: Inputs, strategy: s
         assert work.search().seconds == pytest.approx(2 + 15 * 0.1)
     other = with_recipe(inputs, merge=dataclasses.replace(inputs.recipe.merge, scale=0.9))
     assert calibrate(other, Silent()).known.keys() <= {BASE}
+
+
+@pytest.mark.slow
+def test_a_device_is_calibrated_and_named(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ggml's processor stands for the GPU."""
+    monkeypatch.setattr(device, "gpu", lambda: list_devices()[-1])
+    limits = dataclasses.replace(inputs.recipe.limits, device="gpu")
+    notes: list[str] = []
+    progress = Silent()
+    monkeypatch.setattr(progress, "note", notes.append)
+    rates = calibrate(with_recipe(inputs, limits=limits), progress)
+    assert rates.step() > 0
+    assert notes[0].startswith("training on CPU")
+    assert re.fullmatch(r"training takes [\d.]+ GiB of CPU: [\d.]+ for .* for a batch", notes[1])
 
 
 def test_what_does_not_fit_names_what_to_change(inputs: Inputs) -> None:
