@@ -243,8 +243,17 @@ def _pick(question: str, choices: Sequence[str]) -> int:
     """Ask for one of some choices; return its place."""
     for number, choice in enumerate(choices, 1):
         say(f"  {number}  {choice}", err=True)
-    kind = click.IntRange(1, len(choices))
-    return int(click.prompt(one_line(question), type=kind, default=1, err=True)) - 1
+
+    def place(typed: str) -> int:
+        number = int(typed) if typed.isdecimal() else 0
+        if 1 <= number <= len(choices):
+            return number - 1
+        begins = [i for i, one in enumerate(choices) if one.lower().startswith(typed.lower())]
+        if len(begins) == 1:
+            return begins[0]
+        raise click.UsageError(f"type a number from 1 to {len(choices)}, or how its line begins")
+
+    return int(click.prompt(one_line(question), default="1", value_proc=place, err=True))
 
 
 def _yes(question: str) -> bool:

@@ -126,8 +126,8 @@ def known(as_json: bool) -> None:
         for model in found:
             usual, least = model.memory
             say(
-                f"{model.hub}: {model.parameters:,} M parameters, {usual} GiB ({least} at least), "
-                f"{model.licence}; {model.languages}"
+                f"{model.hub}: {model.parameters:,} M parameters, training takes {usual} GiB "
+                f"(at least {least}), {model.licence}; {model.languages}"
             )
         say(f"{way('OWNER/NAME')}.", "`m2m plan RECIPE` measures time and memory on this machine.")
 

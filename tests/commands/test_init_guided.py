@@ -398,11 +398,12 @@ def test_a_whole_conversation_on_a_terminal(folder: Path, monkeypatch: pytest.Mo
     rows = [{"text": f"{word} nan", "label": i % 2} for i, word in enumerate(WORDS)]
     write_jsonl(folder / "jigo.jsonl", rows)
     # The files of this folder, how the Excel file is meant, two labels, no file of questions, the
-    # second dataset, no control:
+    # second dataset by its name after a slip, no control:
     status, output = init(
-        "--no-plan", typed="\n".join(["", "1", "muni", "kyau", "", "2", "n"]) + "\n"
+        "--no-plan", typed="\n".join(["", "1", "muni", "kyau", "", "9", "jigo", "n"]) + "\n"
     )
     assert status == 0, output
+    assert "type a number from 1 to 2, or how its line begins" in output
     assert "How is Kalmomi na Hausa.xlsx meant?" in output
     assert "What does 0 mean in jigo.jsonl" in output
     recipe = load_recipe(Path("recipe.toml"))
