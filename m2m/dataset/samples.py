@@ -28,7 +28,7 @@ from m2m.tokenizer import Formatter, Message, Segment
 
 _MOST_SMALL = np.iinfo(np.uint16).max
 _KINDS: dict[int, type[np.uint16 | np.int32]] = {2: np.uint16, 4: np.int32}
-_HEAD = struct.Struct("<IIB")  # tokens, changes of the mask, bytes of a token
+_HEAD = struct.Struct("<IIBQI")  # tokens, changes of the mask, bytes of a token, line, turn
 _HELD = 64 << 20  # bytes of samples that stay in memory
 # Raise this number when the same bytes give other samples than before.
 _SCHEMA = 3
@@ -40,11 +40,10 @@ class Sample:
     Args:
         ids: (T,) token ids.
         loss_mask: (T,) bool, True if the token is predicted; never at 0, which nothing precedes.
-        line: the row's line in its file.
-        turn: place among the samples of one conversation, which share their beginnings.
+        line, turn: see below.
     """
 
-    __slots__ = ("_at", "_packed", "line", "turn")
+    __slots__ = ("_at", "_packed")
 
     def __init__(
         self, ids: NDArray[np.int32], loss_mask: NDArray[np.bool_], line: int, turn: int = 0
@@ -54,26 +53,35 @@ class Sample:
         padded = np.zeros(len(ids) + 2, np.bool_)
         padded[1:-1] = loss_mask
         edges = np.flatnonzero(padded[1:] != padded[:-1]).astype(np.uint32)
-        head = _HEAD.pack(len(ids), len(edges), width)
+        head = _HEAD.pack(len(ids), len(edges), width, line, turn)
         packed = (head, ids.astype(_KINDS[width]).tobytes(), edges.tobytes())
         self._packed: bytes | mmap.mmap = b"".join(packed)
         self._at = 0  # place of its head in `_packed`
-        self.line, self.turn = line, turn
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpacked, (self._bytes(), self.line, self.turn)
+        return _unpacked, (self._bytes(),)
+
+    @property
+    def line(self) -> int:
+        """Return the row's line in its file."""
+        return int(_HEAD.unpack_from(self._packed, self._at)[3])
+
+    @property
+    def turn(self) -> int:
+        """Return its place among the samples of one conversation, which share their beginnings."""
+        return int(_HEAD.unpack_from(self._packed, self._at)[4])
 
     @property
     def ids(self) -> NDArray[np.int32]:
         """Return the token ids, (T,)."""
-        count, _, width = _HEAD.unpack_from(self._packed, self._at)
+        count, _, width, *_ = _HEAD.unpack_from(self._packed, self._at)
         ids = np.frombuffer(self._packed, _KINDS[width], count, self._at + _HEAD.size)
         return ids.astype(np.int32)
 
     @property
     def loss_mask(self) -> NDArray[np.bool_]:
         """Return which tokens are predicted, (T,)."""
-        count, changes, width = _HEAD.unpack_from(self._packed, self._at)
+        count, changes, width, *_ = _HEAD.unpack_from(self._packed, self._at)
         start = self._at + _HEAD.size + count * width
         mask = np.zeros(count, np.bool_)
         edges = np.frombuffer(self._packed, np.uint32, changes, start).tolist()
@@ -89,7 +97,7 @@ class Sample:
     @property
     def size(self) -> int:
         """Return the bytes of its tokens and its mask."""
-        count, changes, width = _HEAD.unpack_from(self._packed, self._at)
+        count, changes, width, *_ = _HEAD.unpack_from(self._packed, self._at)
         return int(count * width + 4 * changes)
 
     def __len__(self) -> int:
@@ -99,9 +107,9 @@ class Sample:
         return self._packed[self._at : self._at + _HEAD.size + self.size]
 
 
-def _unpacked(packed: bytes, line: int, turn: int) -> Sample:
+def _unpacked(packed: bytes) -> Sample:
     sample = Sample.__new__(Sample)
-    sample._packed, sample._at, sample.line, sample.turn = packed, 0, line, turn
+    sample._packed, sample._at = packed, 0
     return sample
 
 

@@ -225,7 +225,8 @@ def read_inputs(recipe: Recipe) -> Inputs:
 def _long(inputs: Inputs) -> Iterator[str]:
     """Say which rows were cut or skipped because they were too long."""
     limit = row_limit(inputs.recipe.train, inputs.base)
-    for corpus in (*inputs.corpora.values(), *([inputs.replay] if inputs.replay else [])):
+    corpora = [*inputs.corpora.values(), *([inputs.replay] if inputs.replay else [])]
+    for corpus in (each for each in corpora if each.long_rows.any):
         samples = [*corpus.samples, *corpus.held_out]
         rows = len({sample.line for sample in samples}) + len(corpus.long_rows.skipped)
         yield from corpus.long_rows.in_words(corpus.name, rows, limit)
