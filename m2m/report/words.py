@@ -224,8 +224,10 @@ def collecting(facts: Facts) -> list[str]:
 
 
 def _rows(facts: Facts) -> Iterator[str]:
-    if facts.more_rows:
-        yield from facts.more_rows.sentences
+    found = facts.more_rows
+    if found:
+        yield from found.sentences
+    measured = {gain.dataset for gain in found.datasets} if found else set()
     ranking = facts.ranking
     if ranking is None or not ranking.worth:
         return
@@ -239,11 +241,11 @@ def _rows(facts: Facts) -> Iterator[str]:
         return
     curves = {curve.name: curve for curve in facts.curves}
     sources = {source.name: source for source in facts.sources}
-    for name in helpful[:_MOST]:
+    for name in [name for name in helpful if name not in measured][:_MOST]:
         span = ranking.worth[name]
         start = f"{name} helps (worth {span.estimate:+z.3f}, 95 % range {span.ends})"
         yield _row_sentence(start, sources.get(name), curves.get(name))
-    if not facts.more_rows:
+    if not found:
         yield (
             "What a hundred more rows would bring was not measured. `m2m more-rows RECIPE` "
             "measures it."

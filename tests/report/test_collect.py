@@ -52,6 +52,13 @@ def test_a_helpful_dataset_needs_rows_or_steps(passes: float | None, kept: int, 
     assert said[0] in next_steps
 
 
+def test_a_measured_gain_takes_the_place_of_a_guess_from_passes() -> None:
+    gains = samples.more_rows(("aa",))
+    said = collecting(replace(with_expert(12.0), more_rows=gains))
+    assert said[:2] == [*gains.sentences]
+    assert "collect more like these" not in " ".join(said)
+
+
 def test_without_a_helpful_dataset_nothing_is_said_of_rows() -> None:
     said = collecting(with_expert(5.0, verdict="neutral"))
     assert said[0].startswith("Which rows to collect cannot be said")
