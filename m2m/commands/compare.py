@@ -248,6 +248,7 @@ class _Pool:
             ahead=self._ahead(first) if first else None,
             wins=self._wins(first) if first else None,
             verdicts=[*dict.fromkeys(run.confirmation.verdict.kind for run in runs)],
+            trained=[*dict.fromkeys(run.confirmation.winner.trained for run in runs)],
         )
 
     def _ahead(self, first: _Pool) -> Interval:

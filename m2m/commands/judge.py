@@ -13,6 +13,7 @@ import numpy as np
 from m2m.adapter import load_adapter
 from m2m.checkpoint import BaseModel, find_model
 from m2m.commands.models import open_model
+from m2m.counted import counted
 from m2m.errors import InputError, Interrupted, Problems
 from m2m.evaluate.evaluator import Evaluator
 from m2m.evaluate.harness import Side
@@ -107,7 +108,10 @@ def make_page(
         seed=seed,
         target=wanted.name,
         part=part,
-        models={role: _described(model, len(loaded.datasets)) for role, model in models.items()},
+        models={
+            role: described(model, len(loaded.datasets), confirmation.winner)
+            for role, model in models.items()
+        },
         confirmed=files.state(CONFIRMED),
         pairs=[pair for pair, _ in made],
     )
@@ -187,8 +191,15 @@ def _models(confirmation: Confirmation) -> Models:
     return {BASE: None, **second, WINNER: winner}
 
 
-def _described(model: Model | None, datasets: int) -> str:
-    return "the base model" if model is None else f"{model.mixture.short(datasets)} ({model.label})"
+def described(model: Model | None, datasets: int, winner: Model) -> str:
+    """Name a model, with its steps, and the winner's if these are others."""
+    if model is None:
+        return "the base model"
+    steps = f", {counted(model.steps, 'step')}" if model.steps else ""
+    steps += (
+        f", the winner {winner.steps:,}" if winner.steps and winner.steps != model.steps else ""
+    )
+    return f"{model.mixture.short(datasets)} ({model.label}{steps})"
 
 
 def _draw(evaluator: Evaluator, rivals: Sequence[str], pairs: int, seed: int) -> Drawn:

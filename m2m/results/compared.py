@@ -20,6 +20,7 @@ class Entry(JsonFields):
         name: of the run, or of its runs that differ in seeds only.
         runs: number of runs.
         mixtures: of the winners, each once.
+        trained: their steps, and passes over their rows: "600 (3.9)"; each once, "" in older runs.
         base: score of the base model, mean over the runs.
         score: of the winner, mean over the runs.
         ahead: how far it is ahead of the first entry; None for that one, and with few questions.
@@ -35,6 +36,7 @@ class Entry(JsonFields):
     ahead: Interval | None
     wins: Interval | None
     verdicts: Sequence[str]
+    trained: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ def _table(contest: Contest, number: int) -> Table:
             Column("run", "run"),
             Column("runs", "runs", int),
             Column("mixture", "winner"),
+            Column("trained", "steps (passes)"),
             Column("base", "base", Interval),
             Column("score", "score (95 %)", Interval),
             Column("ahead", "ahead (95 %)", Interval, lambda span: span.signed),
@@ -114,6 +117,7 @@ def _table(contest: Contest, number: int) -> Table:
                 entry.name,
                 entry.runs,
                 "; ".join(entry.mixtures),
+                "; ".join(entry.trained),
                 entry.base,
                 entry.score,
                 entry.ahead,

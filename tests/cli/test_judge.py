@@ -10,8 +10,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from m2m.cli.main import cli
+from m2m.commands.judge import described
 from m2m.formats.json_text import json_text
+from m2m.mix.mixture import Mixture
 from m2m.report.judge_page import ShownPair, judge_page
+from m2m.results.confirmation import Model
 from tests.browser import CHROMIUM, browser
 from tests.pipeline.scenario import copied
 from tests.report.samples import EVIL
@@ -220,3 +223,11 @@ def test_strangers_text_runs_nothing_in_a_browser(tmp_path: Path) -> None:
         )
         phone.js("document.body.append(Object.assign(document.createElement('img'), {src: 'x'}))")
         phone.until(lambda: "Content Security Policy" in f"{phone.js('1')} {phone.logged}")
+
+
+def test_the_steps_of_a_model_are_named_with_the_winners_if_they_differ() -> None:
+    winner = Model("top 1", Mixture.uniform(["a"]), "finetuned", {}, {}, steps=1200)
+    second = Model("top 2", Mixture.uniform(["a", "b"]), "finetuned", {}, {}, steps=300)
+    assert described(winner, 3, winner) == "a (top 1, 1,200 steps)"
+    assert described(second, 3, winner) == "a + b (top 2, 300 steps, the winner 1,200)"
+    assert described(None, 3, winner) == "the base model"

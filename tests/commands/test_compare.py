@@ -22,7 +22,7 @@ from m2m.mix.mixture import BASE, Mixture
 from m2m.mix.ranking import Interval
 from m2m.mix.trial import Trial
 from m2m.mix.verdict import Verdict
-from m2m.results.confirmation import Confirmation, Model
+from m2m.results.confirmation import Confirmation, Model, RowsSeen
 from m2m.results.folder import CONFIRMED, RANKING, RECIPE, RunFolder
 from tests.report import samples
 from tests.report.test_markup import Reader
@@ -69,9 +69,15 @@ def make_run(
         how = "finetuned" if made.datasets else "base"
         models.append(
             Model(
-                "top 1" if made.datasets else "base", made, how, measure_all(own), measure_all(own)
+                "top 1" if made.datasets else "base",
+                made,
+                how,  # type: ignore[arg-type]
+                measure_all(own),
+                measure_all(own),
+                seen={"swahili": RowsSeen(9, 9, 2.5)} if made.datasets else {},
+                steps=settings["train"]["steps"] if made.datasets else None,
             )
-        )  # type: ignore[arg-type]
+        )
         trials.append(Trial(made, {"dev:school": own, "test:school": own}, {}, 1, 1.0))
     for trial in trials:
         Journal(files.finetune_scores).append({"schema": 2, "key": "k", **trial.as_json()})
@@ -97,6 +103,9 @@ def test_runs_on_the_same_questions_are_compared_pair_by_pair(tmp_path: Path) ->
     (contest,) = found.contests
     first, second = contest.entries
     assert (first.ahead, first.wins) == (None, None)
+    assert (first.trained, second.trained) == (["10 (2.5)"], ["20 (2.5)"])
+    (steps,) = [column for column in found.tables[0].columns if column.head == "steps (passes)"]
+    assert steps.key == "trained"
     assert second.ahead is not None
     assert second.wins is not None
     apart = np.array(other, float) - np.array(one, float)
@@ -206,5 +215,5 @@ def test_every_medium_has_the_tables_and_no_strangers_markup(tmp_path: Path) -> 
     )
     assert (out / "compare-1.md").read_text("utf-8").count("\n") == 4
     tex = (out / "compare-1.tex").read_text("utf-8")
-    assert r"\begin{tabular}{lrlrrrrl}" in tex
+    assert r"\begin{tabular}{lrllrrrrl}" in tex
     assert tex.count(r" \\") == 3
