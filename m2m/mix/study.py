@@ -9,7 +9,7 @@ mixture in progress.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from m2m.counted import counted
@@ -17,7 +17,7 @@ from m2m.errors import Interrupted
 from m2m.formats.journal import Journal
 from m2m.mix.example_order import ExampleOrder
 from m2m.mix.mixture import BASE, Mixture
-from m2m.mix.strategy import Ask, Strategy
+from m2m.mix.strategy import Strategy
 from m2m.mix.trial import Places, Trial, joined
 from m2m.progress import Progress
 
@@ -39,10 +39,6 @@ class Scorer(Protocol):
         """Merge, quantise, load and score the examples at `places`, or all."""
 
 
-def _nothing(mixture: Mixture | None) -> None:
-    pass
-
-
 class Study:
     """Asks a strategy for mixtures and scores those that the journal does not have.
 
@@ -50,7 +46,7 @@ class Study:
         journal: the file of finished trials.
         scorer: makes and scores surrogates.
         value: turns a trial into one number, for the progress line of `run`.
-        expect: gets the mixture that will be scored after the one that is next, if one is known.
+        expect: gets the mixture after the next one, if it is known.
     """
 
     def __init__(
@@ -58,7 +54,7 @@ class Study:
         journal: Journal,
         scorer: Scorer,
         value: Callable[[Trial], float] = lambda trial: 0.0,
-        expect: Callable[[Mixture | None], None] = _nothing,
+        expect: Callable[[Mixture | None], None] = lambda mixture: None,
     ) -> None:
         self._journal = journal
         self._scorer = scorer
@@ -123,28 +119,17 @@ class Study:
         while asks := strategy.ask():
             progress.start("scoring", len(asks), "mixtures")
             trials = []
-            for number, ask in enumerate(asks):
+            for ask, following in zip(asks, [*asks[1:], None], strict=True):
                 if progress.stop_requested():
                     raise Interrupted(f"stopped after {counted(len(seen) - 1, 'scored mixture')}")
-                self._expect(self._first_unknown(asks[number + 1 :], order))
-                trials.append(self.trial(ask.mixture, self._places(ask, order)))
+                self._expect(following.mixture if following else None)
+                whole = ask.examples >= len(order)
+                trials.append(self.trial(ask.mixture, None if whole else order.first(ask.examples)))
                 seen[ask.mixture] = trials[-1]
                 progress.advance(detail=f"{self._value(trials[-1]):z.3f} {ask.mixture.label}")
             strategy.tell(trials)
             progress.finish()
         return [self.known(mixture) or trial for mixture, trial in seen.items()]
-
-    @staticmethod
-    def _places(ask: Ask, order: ExampleOrder) -> Places | None:
-        return None if ask.examples >= len(order) else order.first(ask.examples)
-
-    def _first_unknown(self, asks: Sequence[Ask], order: ExampleOrder) -> Mixture | None:
-        """Return the first mixture that is not in the journal."""
-        for ask in asks:
-            missing = self._missing(self.known(ask.mixture), self._places(ask, order))
-            if missing is None or any(missing.values()):
-                return ask.mixture
-        return None
 
     def _missing(self, known: Trial | None, places: Places | None) -> Places | None:
         """Return the places to score; None: all of them."""

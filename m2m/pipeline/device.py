@@ -66,23 +66,14 @@ def open_on(device: Device, base: BaseModel, threads: int) -> DeviceDecoder:
     return DeviceDecoder(base.config, base.compact_weights, device.name, threads=threads, kind=kind)
 
 
-def note_memory(decoder: object, progress: Progress) -> None:
-    """Note how much of a device's memory a training takes."""
-    if isinstance(decoder, DeviceDecoder):
+def note_memory(decoder: object, progress: Progress, *, if_short: bool = False) -> None:
+    """Note how much of a device's memory a training took, and whether it was short."""
+    if isinstance(decoder, DeviceDecoder) and (decoder.recompute or not if_short):
         base, batch = (size / GIB for size in decoder.memory())
+        short = "; it was short, so the values of the layers were computed twice"
         progress.note(
             f"training takes {base + batch:.2f} GiB of {decoder.device}: {base:.2f} for the base, "
-            f"{batch:.2f} for a batch"
-        )
-    note_recompute(decoder, progress)
-
-
-def note_recompute(decoder: object, progress: Progress) -> None:
-    """Note that a device had to save memory."""
-    if isinstance(decoder, DeviceDecoder) and decoder.recompute:
-        progress.note(
-            f"{decoder.device} has too little memory for the values of all layers, so training "
-            "computes them twice (lower batch_tokens in [train] to avoid this)"
+            f"{batch:.2f} for a batch{short * decoder.recompute}"
         )
 
 

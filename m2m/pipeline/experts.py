@@ -13,7 +13,7 @@ from m2m.machine import free_memory_bytes, hand_back_freed, peak_rss_bytes, resi
 from m2m.nn.decoder import Decoder
 from m2m.nn.matrix import bf16_gain
 from m2m.pipeline.corpus import Corpus
-from m2m.pipeline.device import note_recompute, open_on, say, training_device
+from m2m.pipeline.device import note_memory, open_on, say, training_device
 from m2m.pipeline.inputs import Inputs, expert_corpus
 from m2m.pipeline.scorer import threads
 from m2m.progress import Progress
@@ -140,7 +140,7 @@ class Tuning:
                 *loss_files(self._recipe, job.folder),
             ],
         ).run(job.steps, job.state, last=job.last)
-        note_recompute(self._decoder, self._progress)
+        note_memory(self._decoder, self._progress, if_short=True)
         return _trained(job, result, kept=result.resumed > 0)
 
 

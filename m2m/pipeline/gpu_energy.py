@@ -1,4 +1,4 @@
-"""Measure the energy of GPUs that say what they draw."""
+"""Measure the energy of GPUs that report their power."""
 
 from __future__ import annotations
 
@@ -12,21 +12,13 @@ from m2m.machine import gpu_watts
 _EVERY = 2.0  # seconds between two measurements
 
 
-class Energy:
-    """The energy that all GPUs have drawn; `joules` is None as long as none has said."""
-
-    joules: float | None = None
-
-    def add(self, watts: float | None, seconds: float) -> None:
-        """Add some seconds at a power, if it is known."""
-        if watts is not None:
-            self.joules = (self.joules or 0.0) + watts * seconds
-
-
 @contextmanager
-def measured(wanted: bool) -> Iterator[Energy]:
-    """Measure while the block runs, in a thread; `wanted`: whether a GPU works at all."""
-    energy, over = Energy(), threading.Event()
+def measured(wanted: bool) -> Iterator[list[float]]:
+    """Yield a list that gets joules while the block runs; empty if no GPU reports its power.
+
+    `wanted`: whether a GPU works at all.
+    """
+    joules, over = list[float](), threading.Event()
 
     def watch() -> None:
         before = time.monotonic()
@@ -34,14 +26,14 @@ def measured(wanted: bool) -> Iterator[Energy]:
             watts = gpu_watts()
             over.wait(_EVERY)
             now = time.monotonic()
-            energy.add(watts, now - before)
+            joules.append((watts or 0.0) * (now - before))
             before = now
 
     watcher = threading.Thread(target=watch, daemon=True)
     if wanted and gpu_watts() is not None:
         watcher.start()
     try:
-        yield energy
+        yield joules
     finally:
         over.set()
         if watcher.ident is not None:

@@ -20,7 +20,7 @@ from m2m.pipeline.confirm import confirm
 from m2m.pipeline.experts import expert_job, given_experts
 from m2m.pipeline.export import export
 from m2m.pipeline.first_pass import FIRST_PASS
-from m2m.pipeline.gpu_energy import Energy, measured
+from m2m.pipeline.gpu_energy import measured
 from m2m.pipeline.halving import Deadlines
 from m2m.pipeline.inputs import Inputs, read_inputs
 from m2m.pipeline.journals import set_aside
@@ -320,13 +320,13 @@ class Run:
         else:
             self._progress.stage(name, 1, 1)
         limits = self.recipe.limits
-        energy = Energy()
+        joules: list[float] = []
         try:
-            with measured(limits.device != "cpu" or limits.gpu_layers != 0) as energy:
+            with measured(limits.device != "cpu" or limits.gpu_layers != 0) as joules:
                 yield
         finally:  # an interrupted stage took its time too
-            peak = max(peak_rss_bytes(), self._together)
-            stage = Stage(name, time.perf_counter() - started, peak, energy.joules)
+            peak, drawn = max(peak_rss_bytes(), self._together), sum(joules) if joules else None
+            stage = Stage(name, time.perf_counter() - started, peak, drawn)
             self._stages.append(stage)
             self._files.keep_stage(stage)
             if self._deadlines and (words := self._deadlines.words(name, stage.seconds)):

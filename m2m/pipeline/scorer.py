@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from m2m.adapter import load_adapter
 from m2m.evaluate.evaluator import Evaluator
@@ -65,38 +66,17 @@ def open_scorer(
             "gpu_layers": surrogate.gpu_layers,
             "repacked": not surrogate.patch,
         }
-        with _spare(surrogate) as spare:
-            arguments = (
-                merger,
-                fingerprints,
-                surrogate,
-                evaluators,
-                settings,
-                recipe.growth,
-                spare,
-            )
-            scorer = SurrogateScorer(*arguments)
-            try:
-                yield scorer
-            finally:
-                scorer.close()
+        own = (merger, fingerprints, surrogate, evaluators, settings, recipe.growth)
+        with _spare(surrogate) as spare, closing(SurrogateScorer(*own, spare)) as scorer:
+            yield scorer
 
 
-@contextmanager
-def _spare(surrogate: Surrogate) -> Iterator[Surrogate | None]:
+def _spare(made: Surrogate) -> AbstractContextManager[Surrogate | None]:
     """Return a second scratch model if a GPU scores."""
-    if not surrogate.gpu_layers:
-        yield None
-        return
-    with Surrogate(
-        surrogate.base,
-        surrogate.type,
-        surrogate.path.parent,
-        threads=surrogate.threads,
-        gpu_layers=surrogate.gpu_layers,
-        name="next",
-    ) as spare:
-        yield spare
+    if not made.gpu_layers:
+        return nullcontext()
+    options: dict[str, Any] = {"threads": made.threads, "gpu_layers": made.gpu_layers}
+    return Surrogate(made.base, made.type, made.path.parent, name="next", **options)
 
 
 @contextmanager

@@ -117,7 +117,7 @@ class Facts(JsonFields):
 
     @property
     def gpu_note(self) -> str:
-        """Return what the energy says of a GPU; "" if the recipe asks for none."""
+        """Return a remark about the energy of a GPU; "" if the recipe asks for none."""
         limits = self.settings.get("limits", {})
         if limits.get("device", "cpu") == "cpu" and not limits.get("gpu_layers"):
             return ""

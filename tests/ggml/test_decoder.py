@@ -14,7 +14,7 @@ import pytest
 
 from m2m.arrays import Array
 from m2m.dataset import Sample
-from m2m.errors import DeviceError
+from m2m.errors import DeviceError, TrainingError
 from m2m.ggml import decoder as module
 from m2m.ggml import network
 from m2m.ggml.decoder import DeviceDecoder, apart
@@ -284,7 +284,7 @@ def test_values_are_computed_twice_after_a_batch_that_does_not_fit(
 SCARCE = """
 import resource, sys
 from pathlib import Path
-from m2m.errors import DeviceError
+from m2m.errors import DeviceError, TrainingError
 from tests.ggml.test_decoder import *
 config = make_config(hidden_size=64, intermediate_size=256, head_dim=16, num_layers=8)
 weights, lora = narrow(make_weights(config)), pairs(config)
@@ -330,8 +330,8 @@ def test_rows_apart_have_their_prefix() -> None:
     assert whole.loss_index.tolist() == after.tolist()
 
 
-def train(decoder: Any, samples: Sequence[Sample], folder: Path) -> list[float]:
-    config = Train(rank=4, alpha=8, steps=20, batch_tokens=96, checkpoint_every=20)
+def train(decoder: Any, samples: Sequence[Sample], folder: Path, **changes: Any) -> list[float]:
+    config = Train(rank=4, alpha=8, steps=20, batch_tokens=96, checkpoint_every=20, **changes)
     follower = Follower()
     Trainer(decoder, samples, config, folder=folder, origin=ORIGIN, callbacks=[follower]).run()
     return [step.loss for step in follower.steps]
@@ -345,3 +345,11 @@ def test_twenty_steps_have_the_losses_of_the_numpy_decoder(
     own = train(opened(pico_config(), pico_weights(), device), samples, tmp_path / "device")
     assert own == pytest.approx(exact, rel=1e-3)
     assert exact[-1] < 0.99 * exact[0]
+
+
+def test_a_divergence_on_a_device_ends_in_words(
+    device: str, opened: Callable[..., DeviceDecoder], tmp_path: Path
+) -> None:
+    decoder = opened(pico_config(), pico_weights(), device)
+    with pytest.raises(TrainingError, match=r"diverged at step \d+: loss"):
+        train(decoder, pico_samples("reverse", 12), tmp_path, learning_rate=1e20, warmup=0.0)

@@ -50,14 +50,13 @@ def test_energy_is_power_times_time(no_gpu: Path) -> None:
     with measured(True) as energy:
         time.sleep(0.2)
     spent = time.monotonic() - started
-    assert energy.joules is not None
-    assert 15.0 < energy.joules <= 100.0 * spent + 0.01
+    assert 15.0 < sum(energy) <= 100.0 * spent + 0.01
     with measured(False) as unwanted:
         pass
-    assert unwanted.joules is None
+    assert unwanted == []
 
 
 def test_without_a_gpu_that_says_it_the_energy_is_unknown() -> None:
     with measured(True) as energy:
         pass
-    assert energy.joules is None
+    assert energy == []
