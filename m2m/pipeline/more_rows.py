@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from m2m.arrays import F64
 from m2m.counted import counted
 from m2m.errors import InputError
 from m2m.evaluate.score import Score
@@ -18,11 +19,12 @@ from m2m.mix.mixture import Mixture
 from m2m.mix.ranking import Interval
 from m2m.mix.scoreboard import metric_name, scoreboard, target_name
 from m2m.pipeline.corpus import Corpus
-from m2m.pipeline.experts import Job, expert_job
+from m2m.pipeline.experts import Job, expert_job, made
 from m2m.pipeline.finetunes import DEV, objectives_on, open_judge
 from m2m.pipeline.inputs import Inputs, expert_corpus
 from m2m.pipeline.trained_run import TrainedRun
 from m2m.pipeline.workers import train_all
+from m2m.recipe.strategies import NONE
 from m2m.results.more_rows import MoreRows, RowsGain
 from m2m.store import fingerprint
 
@@ -56,12 +58,8 @@ def more_rows(run: TrainedRun, names: Sequence[str]) -> MoreRows:
     pairs, whole = values[: 2 * count].reshape(count, 2, -1), values[2 * count :]
     parts = points[: 2 * count].reshape(count, 2)
     gains = board.sign * (points[2 * count :] - parts.mean(axis=1))
-    # Which rows are in a half is chance too. Two halves of one dataset say little about it alone.
-    own = np.diff(parts, axis=1)[:, 0] ** 2 / 2
-    chance = np.sqrt(np.maximum(own, own.mean()))[:, None]
     rng = np.random.default_rng(inputs.recipe.search.seed)
-    spread = whole - pairs.mean(axis=1) + chance * rng.standard_normal(whole.shape)
-    ends = np.quantile(spread, (0.025, 0.975), axis=1)
+    ends = interval_ends(parts, whole - pairs.mean(axis=1), rng)
     scores = [
         Score(float(point), float(error))
         for point, error in zip(points, values.std(axis=1, ddof=1), strict=True)
@@ -84,12 +82,34 @@ def more_rows(run: TrainedRun, names: Sequence[str]) -> MoreRows:
     )
 
 
+def interval_ends(parts: F64, gains: F64, rng: np.random.Generator) -> F64:
+    """Return the ends of the gains' 95 % intervals, (2, n).
+
+    Which rows are in a half is chance too, and so is the training. The n differences of halves that
+    say how large it is are few, so the intervals are those of Student's t for n.
+
+    Args:
+        parts: (n, 2) scores of the halves of n datasets.
+        gains: (n, R) gains on resamples of the questions.
+        rng: draws the chance.
+    """
+    own = np.diff(parts, axis=1) ** 2 / 2
+    chance = np.sqrt(np.maximum(own, own.mean())) * rng.standard_t(len(parts), gains.shape)
+    ends: F64 = np.quantile(gains + chance, (0.025, 0.975), axis=1)
+    return ends
+
+
 def measurable(inputs: Inputs, wanted: Sequence[str]) -> list[str]:
-    """Return the datasets that can be halved: those that are named, or all but controls.
+    """Return the datasets to halve: those named and those halved before, or all but controls.
 
     Raises:
         InputError: there is none, or a name is unknown, or a named dataset has too few rows.
     """
+    if not inputs.recipe.searches:
+        raise InputError(
+            f'{inputs.recipe.path}: strategy = "{NONE}" trains no dataset by itself',
+            "take another strategy in [search]; if --hours cut it, name a new folder with --out",
+        )
     rows = {name: len(_lines(inputs.corpora[name])) for name in inputs.untrained_names}
     large = [name for name, count in rows.items() if count >= _LEAST]
     if wrong := [name for name in wanted if name not in large]:
@@ -98,7 +118,11 @@ def measurable(inputs: Inputs, wanted: Sequence[str]) -> list[str]:
             f"least {_LEAST} rows of",
             f"take some of: {', '.join(large) or 'none'}",
         )
-    chosen = [name for name in large if name in wanted or not (wanted or name in inputs.controls)]
+    chosen = [
+        name
+        for name in large
+        if name in wanted or not (wanted or name in inputs.controls) or _halved(inputs, name)
+    ]
     if not chosen:
         raise InputError(
             f"{inputs.recipe.path}: no dataset with at least {_LEAST} rows is trained on here",
@@ -107,18 +131,23 @@ def measurable(inputs: Inputs, wanted: Sequence[str]) -> list[str]:
     return chosen
 
 
+def _halved(inputs: Inputs, name: str) -> bool:
+    return all(made(inputs.base, _job(inputs, name, half)) for half in (1, 2))
+
+
 def _job(inputs: Inputs, name: str, half: int) -> Job:
     """Return the training of an expert on one half of its rows; all else is the same."""
     corpus, job = inputs.corpora[name], expert_job(inputs, name)
     chosen = halves(corpus, inputs.recipe.train.seed)[half - 1]
     part = replace(
         corpus,
-        name=f"{name}, half {half}",
         samples=[sample for sample in corpus.samples if sample.line in chosen],
         fingerprint=fingerprint(rows=corpus.fingerprint, half=half),
     )
+    # Before it has another name: no half replays rows of the other one.
+    own = replace(expert_corpus(inputs, part), name=f"{name}, half {half}")
     folder = inputs.files.halves / str(half) / name
-    return replace(job, corpus=expert_corpus(inputs, part), folder=folder, state=None)
+    return replace(job, corpus=own, folder=folder, state=None)
 
 
 def halves(corpus: Corpus, seed: int) -> tuple[set[int], set[int]]:

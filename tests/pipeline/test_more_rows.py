@@ -7,6 +7,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -14,7 +15,9 @@ from m2m.cli.main import cli
 from m2m.errors import InputError
 from m2m.evaluate.score import Score
 from m2m.mix.ranking import Interval
-from m2m.pipeline.more_rows import halves, measurable
+from m2m.pipeline import more_rows as more_rows_module
+from m2m.pipeline.inputs import read_inputs
+from m2m.pipeline.more_rows import halves, interval_ends, measurable
 from m2m.pipeline.run import Run
 from m2m.progress import Silent
 from m2m.recipe import load_recipe
@@ -101,6 +104,41 @@ def test_a_measured_loss_is_no_promise(measured: Path) -> None:
     said = [*replace(found(measured), datasets=[worse]).sentences]
     assert "no gain from more rows of this kind is shown" in said[0]
     assert "100 more rows bring" not in said[0]
+
+
+def test_a_half_replays_no_rows_of_the_other_half(measured: Path) -> None:
+    recipe = load_recipe(measured)
+    inputs = read_inputs(replace(recipe, train=replace(recipe.train, replay=0.5)))
+    jobs = [more_rows_module._job(inputs, "copy", half) for half in (1, 2)]
+    own = {id(sample) for sample in inputs.corpora["copy"].samples}
+    trained = [{id(sample) for sample in job.corpus.samples} for job in jobs]
+    assert not (trained[0] & trained[1] & own)
+    assert all(len(rows - own) == 16 for rows in trained)
+
+
+@pytest.mark.parametrize("count", [1, 2, 6])
+def test_intervals_hold_no_gain_95_times_of_100(count: int) -> None:
+    """Scores are chance alone: that of all rows has half the variance of that of a half."""
+    rng = np.random.default_rng(count)
+    held = []
+    for _ in range(300):
+        parts, whole = rng.normal(size=(count, 2)), rng.normal(0, math.sqrt(0.5), count)
+        gains = np.repeat((whole - parts.mean(axis=1))[:, None], 400, axis=1)
+        low, high = interval_ends(parts, gains, rng)
+        held.append(float(np.mean((low <= 0) & (high >= 0))))
+    assert np.mean(held) > 0.92
+
+
+def test_a_dataset_that_was_measured_stays_in_the_result(measured: Path) -> None:
+    names = measurable(read_inputs(load_recipe(measured)), ["upper"])
+    assert names == ["copy", "reverse", "upper"]
+
+
+def test_a_recipe_without_experts_is_refused_in_words(measured: Path) -> None:
+    recipe = load_recipe(measured)
+    inputs = read_inputs(replace(recipe, search=replace(recipe.search, strategy="none")))
+    with pytest.raises(InputError, match='strategy = "none" trains no dataset by itself'):
+        measurable(inputs, [])
 
 
 def test_names_are_checked_before_anything_is_trained(measured: Path, tmp_path: Path) -> None:
