@@ -22,6 +22,9 @@ _PLACES = (
 )
 _MARKED = re.compile(r"\[([^\[\]]+)\](?:\([^()]*\)|\{[^{}]*\})")
 _NUMBERED = re.compile(r"(?:(q|question|swali)|(a|answer|jibu))[ _]?(\d+)")
+# Types of messages that a person wrote: Telegram's, DiscordChatExporter's, Discord's. Other types
+# are notes of the program, such as "Joined the server."
+_WRITTEN = ("message", "Default", "Reply", 0, 19)
 _LONGEST = 1000  # turns of a conversation
 
 
@@ -58,7 +61,7 @@ def unnested(path: Path, records: Sequence[Record]) -> tuple[Sequence[Record], t
         chats = [[*_said(record.fields["messages"])] for record in records]
         rows = [row.fields for chat in chats for row in exchanges(chat)]
         gone = sum(len(r.fields["messages"]) for r in records) - sum(map(len, chats))
-        note = f"{are(gone, 'message')} left out: without text"
+        note = f"{are(gone, 'message')} left out: without text, or written by no person"
         return [Record(row, number) for number, row in enumerate(rows, 1)], (note,) * bool(gone)
     if records and (wide := _wide(records[0].fields)):
         rows = [row for record in records for row in _pairs_of(record.fields, wide)]
@@ -93,8 +96,16 @@ def _is_export(fields: Mapping[str, Any]) -> bool:
     """Return whether a row is a chat that Telegram or Discord exported."""
     held = fields.get("messages")
     said = held if isinstance(held, list) else []
-    keys: list[Any] = [m.keys() if isinstance(m, Mapping) else () for m in said]
-    return bool(keys) and all("author" in own or {"type", "date"} <= {*own} for own in keys)
+    return bool(said) and all(map(_is_sent, said))
+
+
+def _is_sent(turn: Any) -> bool:
+    """Return whether a turn is a message of a person, and not one with a role."""
+    if not isinstance(turn, Mapping) or "role" in turn or not {"text", "content"} & turn.keys():
+        return False
+    author = turn.get("author")
+    named = "name" in author if isinstance(author, Mapping) else isinstance(author, str)
+    return named or {"type", "date"} <= turn.keys()
 
 
 def _said(messages: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, int]]:
@@ -105,7 +116,7 @@ def _said(messages: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, int
         text = message.get("text", message.get("content"))
         parts = text if isinstance(text, list) else [text]
         said = "".join(str((p.get("text") if isinstance(p, Mapping) else p) or "") for p in parts)
-        if who and said.strip():
+        if who and said.strip() and message.get("type", "Default") in _WRITTEN:
             yield str(who), said, 0
 
 

@@ -14,7 +14,7 @@ from m2m.dataset.columns import SIDES, is_side
 from m2m.dataset.mapping import RowMapping
 from m2m.errors import InputError
 from m2m.formats.byte_parts import ByteSource
-from m2m.formats.parted_text import HALVES, TURNS, speakers
+from m2m.formats.parted_text import CHAT, HALVES, TURNS, speakers
 from m2m.formats.records import Record
 from m2m.formats.tagged import tagged_hint
 from m2m.opening import stream
@@ -41,6 +41,12 @@ _KINDS: tuple[tuple[str, re.Pattern[str], float, str], ...] = (
         re.compile(r"[\[(]?\d{1,2}:\d{2}(:\d{2})?[\])]?\s+<[^>]+>\s.*"),
         0.5,
         'write it as messages: {"messages": [{"role": "user", ...}, {"role": "assistant", ...}]}',
+    ),
+    (
+        "lines with dates before them",
+        CHAT,
+        0.5,
+        'delete the dates, or write text = "{text}" if the model shall write them, too',
     ),
     (
         "words with their tags",
@@ -159,7 +165,7 @@ def refuse_parallel(path: Path, count: int | None) -> None:
 def part_mappings(records: Sequence[Record]) -> list[RowMapping]:
     """Return the mappings of lines with parts (`m2m.formats.parted_text`); [] for other rows."""
     bare = [RowMapping(text="{text}")] if "text" in records[0].fields else []
-    if records[0].fields.keys() >= {*HALVES}:
+    if any(record.fields.keys() >= {*HALVES} for record in records):
         left, right = (f"{{{half}}}" for half in HALVES)
         return [RowMapping(left, right), RowMapping(right, left), *bare]
     turns = Counter(r.fields["turn"] for r in records if r.fields.keys() >= {*TURNS})

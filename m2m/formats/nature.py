@@ -39,6 +39,7 @@ _PO = re.compile(r'(?:#.*\n|\s)*msgid\s+"')
 _NAMES = "prompt|completion|question|answer|text|label|instruction|input|output|source|target|id"
 # White space with one mark or a tab in it. Each character has one meaning, so no time is lost.
 _BETWEEN = r"(?:\s*[,;|]\s*|[^\S\t]*\t\s*)"
+_LABEL = "__label__"
 _HEADER = re.compile(rf"({_NAMES})({_BETWEEN}\w+)+|\w+({_BETWEEN}({_NAMES}))+", re.IGNORECASE)
 _JSON = {".jsonl", ".json", ".ndjson", ".jsonlines", ".ldjson", ".jsonl5", ".geojson"}
 # The usual separator of tables; a .txt file can be one.
@@ -146,7 +147,7 @@ def _text(ending: str, text: str, name: str) -> str:
         raise Fault(f"this is {_NOT_ROWS[ending][0]}", _NOT_ROWS[ending][1])
     if ending in _NAMED:
         return _NAMED[ending]
-    if ending in _TEXTS or begin.startswith("__label__"):  # fastText
+    if ending in _TEXTS or begin.startswith(_LABEL):  # fastText
         return "table" if _is_table(lines) else "text"
     if _HEADER.fullmatch(lines[0].strip()) if lines else False:
         return "table"
@@ -170,7 +171,7 @@ def _is_table(lines: list[str]) -> bool:
     rows = [line for line in lines if not line.startswith("#")]  # such as Anki's "#separator:tab"
     tabs = {line.count("\t") for line in rows}
     if len(rows) > 1 and len(tabs) == 1 and tabs != {0}:
-        return True
+        return not rows[0].startswith(_LABEL)
     signs = [sign for sign in ",;|" if rows and sign in rows[0]]
     named = len(rows) > 1 and _HEADER.fullmatch(rows[0].strip()) is not None
     return named and any(all(sign in line for line in rows) for sign in signs)

@@ -20,18 +20,26 @@ HALVES = ("left", "right")  # fields of a line with a sign in its middle
 TURNS = ("turn", "before", "reply")  # fields of a line that follows another
 _LOOKED_AT, _LEAST, _MOSTLY = 200, 4, 0.9  # lines; the fraction of them that must have the parts
 _LABEL = "__label__"
-_MARKS = "\u200e\u200f \t"  # of the direction of writing, and spaces
+# Marks of the direction of writing, and spaces.
+_MARKS = "\u200e\u200f\u202a\u202b\u202c\u2066\u2067\u2068\u2069 \t\u00a0\u202f"
 _PIPES = " ||| "
 _SIGNS = (" - ", " \u2013 ", " \u2014 ", " = ", " : ", "|", ";", ": ")
 _NUMBER = re.compile(r"\A(?:\d{1,4}[.)]|[-*\u2022\u2013])\s+(?=\S)")
-_CHAT = re.compile(  # WhatsApp's: [12/01/2023, 10:15:11] Asha: Habari
-    r"\W?\d{1,4}[./-]\d{1,2}[./-]\d{1,4},?\s+\d{1,2}:\d{2}(?::\d{2})?"
-    r"(?:\s?[AaPp]\.?\s?[Mm]\.?)?(?: -|\])\s+(.*)"
+CHAT = re.compile(  # WhatsApp's: [12/01/2023, 10:15:11] Asha: Habari
+    r"\W?\d{1,4}[./-]\d{1,2}[./-]\d{1,4}[,\u060c]?\s+(?:[^\W\d]{1,3}\s+)?\d{1,2}[:.]\d{2}"
+    r"(?:[:.]\d{2})?(?:\s?[^\W\d][^\d:\]-]{0,14})?(?:\s-|\])\s+(.*)"
 )
-_MEDIA = re.compile(r"<[^<>]*>|.{0,40}\bomitted")  # a picture or a sound
-_NAMED = re.compile(r"([^:]{1,60}): (.*)")
+_NAMED = re.compile('((?:[^:"]|"[^:"]*"){1,60}):(?: (.*)|$)')
+# WhatsApp writes U+200E before its own words. The app for Android leaves it out of some.
+_MEDIA = re.compile(
+    "\u200e[^\\W\\d_].*|\u200e?(?:<[^<>]*>|(?:\\w+ ){1,3}omitted|\\S+\\.\\w{3,4} \\([^()]+\\)|null|"
+    "(?:This message was|You) deleted.*|Missed \\w+ (?:\\w+ )?call.*)"
+)
+_ADDED = re.compile("(?:\u200e<[^<>]*>|\u200e\\w+ omitted|<This message was edited>)$")
 _SPEAKER = re.compile(r"(\w[\w'-]{0,29}(?: \w{1,20})?)\s?:\s+(?=\S)")
+_COUNT = re.compile(r"[ _]?\d+$")
 _ASKS = {"q", "question", "user", "human", "prompt", "instruction", "swali", "tambaya", "ibeere"}
+_CHATS = {"user", "human", "prompt"}  # lines without an empty one between them are one chat
 _SAYS = {"a", "answer", "assistant", "bot", "ai", "model", "response", "jibu", "amsa", "idahun"}
 _LETTER = re.compile(r"[^\W\d_]")
 _QUESTION = ("?", "\u061f", "\u1367")
@@ -46,7 +54,7 @@ def parted(lines: Sequence[Record], problems: Problems) -> tuple[Sequence[Record
     """
     if len(lines) < 2:
         return lines, ""
-    if _most(lines, _dated, 0.5):
+    if _most(lines, _written, 0.1 if _dated(lines[0].fields["text"]) else 0.5):
         return _chat(lines)
     for parts in (_fast_text, _pipes):
         if _most(lines, parts):
@@ -55,8 +63,9 @@ def parted(lines: Sequence[Record], problems: Problems) -> tuple[Sequence[Record
 
 
 def _with_parts(lines: Sequence[Record]) -> Sequence[Record]:
-    if heads := speakers([line.fields["text"] for line in lines]):
-        return _spoken(lines, heads) or lines
+    asked = _continued(lines)
+    if heads := speakers([line.fields["text"] for line in asked]):
+        return _spoken(asked, heads) or asked
     if len(lines) >= _LEAST and (rows := _in_turn(lines)):
         return rows
     for sign in (*_SIGNS, "("):
@@ -68,18 +77,21 @@ def _with_parts(lines: Sequence[Record]) -> Sequence[Record]:
 
 def _chat(lines: Sequence[Record]) -> tuple[Sequence[Record], str]:
     """Return the exchanges of a chat that WhatsApp exported, and how many lines nobody said."""
-    turns, gone = list[tuple[str, str, int]](), 0
+    turns, gone, who = list[tuple[str, str, int]](), 0, ""
     for line in lines:
-        text = line.fields["text"].strip(_MARKS)
+        text = line.fields["text"].strip()
         begun = _dated(text)
         named = _NAMED.fullmatch(begun["said"]) if begun else None
-        if named and not _MEDIA.fullmatch(named[2].strip(_MARKS)):
-            turns.append((named[1].strip(_MARKS), named[2].strip(_MARKS), line.line))
-        elif begun or not turns:
+        if begun:
+            who = " ".join(named[1].strip(_MARKS).split()) if named else ""
+            text = (named[2] or "") if named else ""
+        if not who or not text or _MEDIA.fullmatch(text):
             gone += 1
-        else:  # more of the same message
-            turns.append((turns[-1][0], text, line.line))
-    return exchanges(turns), f"{are(gone, 'line')} left out: nobody said them" if gone else ""
+        else:
+            turns.append((who, _ADDED.sub("", text).strip(_MARKS), line.line))
+    note = f"{are(gone, 'line')} left out: nobody said them" if gone else ""
+    rows = exchanges(turns)
+    return (rows, note) if rows else (lines, "")
 
 
 def exchanges(turns: Iterable[tuple[str, str, int]]) -> list[Record]:
@@ -103,8 +115,13 @@ def _most(lines: Sequence[Record], parts: Parts, least: float = _MOSTLY) -> bool
 
 def _dated(text: str) -> dict[str, str]:
     """Return the rest of a line of a chat, after its date; {} for other lines."""
-    begun = _CHAT.match(text.strip(_MARKS))
+    begun = CHAT.match(text.strip(_MARKS))
     return {"said": begun[1]} if begun else {}
+
+
+def _written(text: str) -> dict[str, str]:
+    begun = _dated(text)
+    return begun if begun and _NAMED.fullmatch(begun["said"]) else {}
 
 
 def _rows(lines: Sequence[Record], parts: Parts, problems: Problems) -> list[Record]:
@@ -156,15 +173,41 @@ def _bare(text: str) -> str:
 
 def speakers(texts: Sequence[str]) -> list[str]:
     """Return the few words before a colon that begin all lines, as in "A: ..."; [] for others."""
-    matches = [_SPEAKER.match(_bare(text)) for text in texts]
-    heads = [match[1] for match in matches if match]
-    return heads if len(heads) == len(texts) and 1 < len({*heads}) <= len(heads) / 2 else []
+    if not all(map(_head, texts[:_LOOKED_AT])):
+        return []
+    heads = [*map(_head, texts)]
+    if len({*heads}) > len(heads) / 2:  # "Q1: ...", "A1: ..."
+        words = [_COUNT.sub("", head) for head in heads]
+        heads = words if {word.lower() for word in words} <= _ASKS | _SAYS else heads
+    return heads if all(heads) and 1 < len({*heads}) <= len(heads) / 2 else []
+
+
+def _head(text: str) -> str:
+    match = _SPEAKER.match(_bare(text))
+    return match[1] if match else ""
+
+
+def _continued(lines: Sequence[Record]) -> Sequence[Record]:
+    """Return questions and answers with the lines that continue them; other lines as they are."""
+    if _word(lines[0].fields["text"]) not in _ASKS:
+        return lines
+    joined = list[tuple[int, list[str]]]()
+    for line in lines:
+        if _word(line.fields["text"]) in _ASKS | _SAYS:
+            joined.append((line.line, []))
+        joined[-1][1].append(line.fields["text"].strip())
+    made = [Record({"text": "\n".join(texts)}, place) for place, texts in joined]
+    return made if len(made) >= max(_LEAST, len(lines) / 4) else lines
+
+
+def _word(text: str) -> str:
+    return _COUNT.sub("", _head(text)).lower()
 
 
 def _spoken(lines: Sequence[Record], heads: Sequence[str]) -> list[Record]:
     """Return questions with their answers, or the lines of two in turn; [] for other talks."""
     by = {line.line: head for line, head in zip(lines, heads, strict=True)}
-    said = {r.line: _bare(r.fields["text"])[len(by[r.line]) :].lstrip(" :") for r in lines}
+    said = {r.line: _SPEAKER.sub("", _bare(r.fields["text"]), count=1) for r in lines}
     blocks = [*_blocks(lines)]
     in_turn = all(by[one.line] != by[two.line] for b in blocks for one, two in pairwise(b))
     if len({*heads}) != 2 or not in_turn:
@@ -173,7 +216,19 @@ def _spoken(lines: Sequence[Record], heads: Sequence[str]) -> list[Record]:
     known = all(by[a.line].lower() in _ASKS and by[b.line].lower() in _SAYS for a, b in pairs)
     if not known or 2 * len(pairs) != len(lines):
         return _followed(blocks, said, by)
+    lengths = {len(block) for block in blocks}
+    if len(blocks) > 1 and heads[0].lower() in _CHATS and max(lengths) > 2:
+        if any(length % 2 for length in lengths):
+            return []
+        return [_conversation(block, said) for block in blocks]
     return [Record({"question": said[a.line], "answer": said[b.line]}, a.line) for a, b in pairs]
+
+
+def _conversation(block: Sequence[Record], said: Mapping[int, str]) -> Record:
+    texts = [said[line.line] for line in block]
+    roles = ["user", "assistant"] * (len(texts) // 2)
+    turns = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
+    return Record({"messages": turns}, block[0].line)
 
 
 def _in_turn(lines: Sequence[Record]) -> list[Record]:
@@ -205,7 +260,7 @@ def _blocks(lines: Sequence[Record]) -> Iterator[list[Record]]:
     """Yield the lines between empty ones."""
     block = [lines[0]]
     for one, two in pairwise(lines):
-        if two.line > one.line + 1:
+        if two.line > one.line + 1 + one.fields["text"].count("\n"):
             yield block
             block = []
         block.append(two)

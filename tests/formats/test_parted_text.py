@@ -35,6 +35,12 @@ KNOWN: dict[str, tuple[list[str], tuple[str, str]]] = {
     "Swali, Jibu": ([f"Swali: {s}?\nJibu : {e}\n" for s, e in BOTH], (f"{S[0]}?", E[0])),
     "numbered Swali": ([f"{n}. Swali: {s}?\n   Jibu: {e}" for n, (s, e) in enumerate(BOTH, 1)],
                        (f"{S[0]}?", E[0])),
+    "Q1, A1": ([f"Q{n}: {s}?\nA{n}: {e}" for n, (s, e) in enumerate(BOTH, 1)],
+               (f"{S[0]}?", E[0])),
+    "more lines": ([f"Swali: {s}?\nJibu: {e}\nMfano: ndiyo\n" for s, e in BOTH],
+                   (f"{S[0]}?", f"{E[0]}\nMfano: ndiyo")),
+    "fastText with tabs": ([f"__label__{t}\t{s}" for s, t in zip(S, TONES, strict=True)],
+                           (S[0], "good")),
     "Q, A": ([f"Q: {s}: a?\nA: {e}" for s, e in BOTH], (f"{S[0]}: a?", E[0])),
 }  # fmt: skip
 
@@ -110,6 +116,64 @@ def test_the_page_shows_the_fields_and_the_first_lines(tmp_path: Path, kind: str
     assert fields.removesuffix(" ...").split(", ") == [*rows_text(path).records[-1].fields]
 
 
+DATES = [
+    "12.01.23, 10:1{} - ", "12/01/2023 \u00e0 10:1{} - ", "12/1/23 10.1{} - ",
+    "[2023-01-12, 10:1{}:22] ", "1/2/23, 10:1{} asubuhi - ", "1/2/23, 10:1{} a.\u00a0m. - ",
+    "\u200f1/2/23\u060c 10:1{} \u0645 - ",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("date", DATES)
+def test_chats_have_dates_of_many_countries(tmp_path: Path, date: str) -> None:
+    names = ["\u202a+255\u00a0713\u202c", "Juma"] * 2
+    lines = [f"{date.format(n)}{who}: {s}" for n, (s, who) in enumerate(zip(S, names, strict=True))]
+    rows = rows_text(file_of(tmp_path, lines)).records
+    assert [row.fields["turn"] for row in rows] == ["Juma", "+255 713", "Juma"]
+
+
+def test_words_of_the_app_are_of_nobody_and_captions_are_of_the_sender(tmp_path: Path) -> None:
+    lines = [
+        "[1/2/23, 9:01:00] Us: \u200eMessages and calls are end-to-end encrypted.",
+        f"[1/2/23, 9:02:00] Asha: {S[0]}",
+        "\u200e[1/2/23, 9:03:00] Juma: \u200e<attached: 12-PHOTO.jpg>",
+        f"{S[1]} \u200e<This message was edited>",
+        'nyumba: ya "tatu"',
+        '[1/2/23, 9:04:00] Juma changed "A: b" to "c: d"',
+        "more about that",
+        "[1/2/23, 9:05:00] Juma: You deleted this message",
+        "[1/2/23, 9:06:00] Asha: a.jpg (file attached)",
+        "[1/2/23, 9:06:00] Asha: ",
+        S[2],
+    ]
+    file = rows_text(file_of(tmp_path, lines))
+    assert [[*row.fields.values()] for row in file.records] == [
+        ["Juma", S[0], f'{S[1]}\nnyumba: ya "tatu"'], ["Asha", f'{S[1]}\nnyumba: ya "tatu"', S[2]]
+    ]  # fmt: skip
+    assert file.notes == ("7 lines are left out: nobody said them",)
+
+
+def test_long_messages_are_a_chat_and_a_diary_is_none(tmp_path: Path) -> None:
+    long = [line for said in CHAT for line in (said, *["zaidi"] * 5)]
+    assert len(rows_text(file_of(tmp_path, long)).records) == 3
+    diary = [line.replace("Juma:", "Asha:") for line in CHAT]
+    with pytest.raises(InputError, match="dates before them"):
+        load_dataset(file_of(tmp_path, diary))
+
+
+def test_the_turns_of_a_conversation_stay_together(tmp_path: Path) -> None:
+    talk = [f"User: {S[0]}", f"Assistant: {E[0]}", f"User: {S[1]}", f"Assistant: {E[1]}"]
+    entry = dataset_entry((file_of(tmp_path, [*talk, "", *talk]),))
+    said = [message["content"] for message in entry.rows[1].messages]
+    assert (len(entry.rows), said) == (2, [S[0], E[0], S[1], E[1]])
+
+
+def test_a_title_above_a_list_of_words_is_no_row(tmp_path: Path) -> None:
+    path = file_of(tmp_path, ["Maneno", *(f"{s} {n} - {e}" for n in range(5) for s, e in BOTH)])
+    with pytest.raises(Unclear) as caught:
+        dataset_entry((path,))
+    assert caught.value.choice[0].mapping.prompt == "{left}"
+
+
 def test_lines_that_nobody_said_are_counted(tmp_path: Path) -> None:
     left = ["11:00 - Juma: <Media omitted>", "11:01 - Juma: Nzuri", "11:02 - You left"]
     file = rows_text(file_of(tmp_path, [*CHAT, *(f"12/01/2023, {line}" for line in left)]))
@@ -150,6 +214,8 @@ def test_exported_chats_become_exchanges(tmp_path: Path, app: str) -> None:
     else:
         said = [{"author": {"name": n}, "content": s} for n, s in zip(names, S, strict=True)]
         said.insert(2, {"author": {"name": "Juma"}, "content": ""})
+        pinned = {"author": {"name": "Asha"}, "content": "Pinned.", "type": "ChannelPinnedMessage"}
+        said.insert(2, pinned)
     messages = [{"id": 1, "type": "message", "date": "2023-01-01T10:00:00", **one} for one in said]
     path = tmp_path / "result.json"
     path.write_text(json.dumps({"name": "x", "messages": messages}))
@@ -161,3 +227,11 @@ def test_exported_chats_become_exchanges(tmp_path: Path, app: str) -> None:
     assert [row.sides for row in load_dataset(path, second)] == [(S[1], S[2])]
     path.write_text(json.dumps([{"messages": messages}, {"messages": messages[::-1]}]))
     assert len(load_dataset(path, first)) == 3  # nobody answers in another chat
+
+
+def test_messages_with_roles_are_no_exported_chat(tmp_path: Path) -> None:
+    turns = [("user", S[0]), ("assistant", E[0]), ("user", S[1]), ("assistant", E[1])]
+    more = {"author": "Asha", "type": "text", "date": "2023"}
+    messages = [{"role": role, "content": text, **more} for role, text in turns]
+    (tmp_path / "a.jsonl").write_text(json.dumps({"messages": messages}) + "\n")
+    assert len(load_dataset(tmp_path / "a.jsonl")[0].messages) == 4
