@@ -45,8 +45,8 @@ def next_check(first: int, every: int, start: int) -> int:
 
 
 # Of a doubling's gain on the log-odds scale: its standard deviation is this part of the trend, and
-# at least `WANDERS`. Chosen on 15 learning curves, tried on others (docs/log.md).
-TREND_ERROR, WANDERS = 1.0, 0.5
+# at least `WANDERS`. Measured on 35 learning curves of a small model (docs/log.md).
+TREND_ERROR, WANDERS = 1.0, 1.0
 _EDGE = 0.002  # of the scale; nearer to an end, log-odds are noise
 
 
