@@ -177,6 +177,11 @@ def part_mappings(records: Sequence[Record]) -> list[RowMapping]:
     return [*by, *more, *(bare if by else [])]
 
 
+def has_side(name: str) -> bool:
+    """Return whether a part of a file's name is a language."""
+    return any(map(is_side, _TAGS.split(name)))
+
+
 def sibling_in_step(path: Path, count: int | None = None) -> str | None:
     """Return the name of a text file with as many texts and a name in another language's code."""
     parts = _TAGS.split(path.name)

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from m2m.counted import are
 from m2m.dataset.columns import SIDES
 from m2m.dataset.nested import unnested
 from m2m.dataset.parting import first_parting
-from m2m.dataset.plain_text import sibling_in_step
+from m2m.dataset.plain_text import has_side, sibling_in_step
 from m2m.errors import InputError, Problems
 from m2m.formats.folders import NO_ROWS
 from m2m.formats.nature import UNKNOWN
@@ -29,6 +30,7 @@ from m2m.formats.records import (
 from m2m.formats.rowfile import AS_IT_IS, Options
 from m2m.opening import Text
 
+_MOST_TAGGED = 20  # files that are compared with all others of their folder
 _LINE = re.compile("\r\n|\n|\r")
 _CHANGED = "run it again: it takes the files as they are"
 
@@ -171,7 +173,8 @@ def _with_sibling(path: Path, error: InputError) -> InputError:
     if UNKNOWN not in error.message and NO_ROWS not in error.message:
         return error
     inside = [*sorted(path.glob("*")), *sorted(path.glob("*/*"))] if path.is_dir() else [path]
-    pairs = ((one, sibling_in_step(one)) for one in inside if one.is_file())
+    tagged = (one for one in inside if has_side(one.name) and one.is_file())
+    pairs = ((one, sibling_in_step(one)) for one in islice(tagged, _MOST_TAGGED))
     first, other = next(((one, other) for one, other in pairs if other), (path, ""))
     if not other:
         return error

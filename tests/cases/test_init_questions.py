@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from m2m.cli.main import cli
 from m2m.commands.init_rows import dataset_entry
 from m2m.commands.pairs import grouped
-from m2m.dataset import load_dataset
+from m2m.dataset import load_dataset, row_source
 from m2m.errors import InputError
 from m2m.pipeline.inputs import read_inputs
 from m2m.recipe import Recipe, load_recipe
@@ -207,6 +207,17 @@ def test_a_folder_of_aligned_files_names_two_of_them(folder: Path, inner: str) -
     assert found
     entry = dataset_entry((Path(found[1]), Path(found[2])))
     assert entry.rows[0].sides == ("eng_Latn", "swh_Latn")
+
+
+def test_few_files_of_a_folder_are_compared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "sounds").mkdir()
+    for number in range(60):
+        (folder / "sounds" / f"clip{'.en' * (number % 2)}.{number}.wav").write_bytes(b"RIFF")
+    compared: list[str] = []
+    monkeypatch.setattr(row_source, "sibling_in_step", lambda path: compared.append(path.name))
+    with pytest.raises(InputError, match="no files of rows"):
+        dataset_entry((folder / "sounds",))
+    assert 0 < len(compared) <= 20 and all(".en." in name for name in compared)
 
 
 def test_aligned_targets_and_their_test_files_are_grouped(folder: Path) -> None:
