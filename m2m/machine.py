@@ -223,8 +223,10 @@ def gpu_watts() -> float | None:
 
     An integrated GPU is a part of the processor, whose power is a part of the machine's.
     """
-    words = [path.read_text(encoding="utf-8").strip() for path in _SENSORS.glob(_POWER)]
-    watts = [int(word) / 1e6 for word in words if word.isdigit()]
+    watts = list[float]()
+    for path in _SENSORS.glob(_POWER):
+        with suppress(OSError, ValueError):  # the driver of a card that sleeps refuses to read
+            watts.append(int(path.read_text(encoding="utf-8")) / 1e6)
     if smi := shutil.which("nvidia-smi"):
         with suppress(OSError, subprocess.SubprocessError):
             done = subprocess.run(

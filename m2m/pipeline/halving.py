@@ -34,7 +34,7 @@ class Deadlines(NamedTuple):
         rungs: no rung but the first begins if it would end later, because the rest of the hours
             belongs to the last training.
         last: the last training ends.
-        halving: seconds that all rungs but the first may take together.
+        halving: the same limit as `rungs`, in seconds from the beginning of the first rung.
         words: compares a stage's seconds with its part of the hours, for people; "" for no limit.
     """
 

@@ -19,17 +19,19 @@ from typing import Any
 
 from m2m.adapter import load_adapter, read_extra
 from m2m.dataset import pack_all
+from m2m.errors import DeviceError
 from m2m.formats.atomic import remove_folder
 from m2m.formats.journal import Journal
 from m2m.formats.json_values import as_real, as_seconds
 from m2m.mix.mixture import Mixture
 from m2m.mix.trial import Trial
+from m2m.pipeline.device import give_up
 from m2m.pipeline.experts import Job, device_name, expert_job, goes_on, made, open_reader
 from m2m.pipeline.finetunes import folder_name, mixed_corpus, open_judge, rows_seen, stage_name
 from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.kept import make_way
 from m2m.pipeline.trained_run import TrainedRun
-from m2m.pipeline.workers import train_all
+from m2m.pipeline.workers import train_jobs
 from m2m.results.confirmation import RowsSeen
 from m2m.results.folder import parsed
 from m2m.store import fingerprint
@@ -124,7 +126,7 @@ class Ladder:
         if not self.knows(mixtures, steps):
             started = time.monotonic()
             # All of them: the number of threads of each depends on how many there are.
-            self._train(mixtures, jobs)
+            jobs = self._train(mixtures, steps)
             self._score([*zip(mixtures, jobs, strict=True)], started, watch)
         return [self._stop(mixture, job) for mixture, job in zip(mixtures, jobs, strict=True)]
 
@@ -134,9 +136,7 @@ class Ladder:
 
     def adapter(self, mixture: Mixture, steps: int) -> Path:
         """Return the folder of a stop's adapter; train it again if somebody has deleted it."""
-        job = self.job(mixture, steps)
-        self._train([mixture], [job])
-        return job.folder
+        return self._train([mixture], steps)[0].folder
 
     def forget(self, mixture: Mixture, steps: int) -> None:
         """Delete a stop's adapter; its scores stay."""
@@ -150,12 +150,22 @@ class Ladder:
         """Delete the state of a mixture that does not go on."""
         self._state(mixture).unlink(missing_ok=True)
 
-    def _train(self, mixtures: Sequence[Mixture], jobs: Sequence[Job]) -> None:
+    def _train(self, mixtures: Sequence[Mixture], steps: int) -> list[Job]:
+        """Train mixtures; return their trainings, which are the processor's if a GPU fails."""
+        jobs = [self.job(mixture, steps) for mixture in mixtures]
+        try:
+            self._train_jobs(mixtures, jobs)
+        except DeviceError as error:
+            give_up(self._inputs.recipe, error, self._run.progress)
+            return self._train(mixtures, steps)
+        return jobs
+
+    def _train_jobs(self, mixtures: Sequence[Mixture], jobs: Sequence[Job]) -> None:
         make_way(self._inputs, jobs)
         for mixture, job in zip(mixtures, jobs, strict=True):
             if not made(self._inputs.base, job):
                 self._pass_on(mixture, job)
-        train_all(self._inputs, jobs, self._run.progress)
+        train_jobs(self._inputs, jobs, self._run.progress)
 
     def _pass_on(self, mixture: Mixture, job: Job) -> None:
         """Give a training that has left a dataset out the state of the training before.
@@ -179,7 +189,7 @@ class Ladder:
             before.state.unlink(missing_ok=True)
             if before.folder.is_dir():
                 remove_folder(before.folder)
-            self._train([mixture], [before])
+            self._train_jobs([mixture], [before])
         pass_on(before.state, before.identity(base), target, job.identity(base))
         before.state.unlink()
 

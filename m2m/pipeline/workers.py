@@ -62,13 +62,14 @@ def train_all(inputs: Inputs, jobs: Sequence[Job], progress: Progress) -> list[T
         TrainingError: one diverged, or its process was killed; the state of the others is saved.
     """
     try:
-        return _train_all(inputs, jobs, progress)
+        return train_jobs(inputs, jobs, progress)
     except DeviceError as error:
         give_up(inputs.recipe, error, progress)
-        return _train_all(inputs, [replace(job, device="") for job in jobs], progress)
+        return train_jobs(inputs, [replace(job, device="") for job in jobs], progress)
 
 
-def _train_all(inputs: Inputs, jobs: Sequence[Job], progress: Progress) -> list[Trained]:
+def train_jobs(inputs: Inputs, jobs: Sequence[Job], progress: Progress) -> list[Trained]:
+    """Train adapters as `train_all` does, but raise DeviceError if a GPU fails."""
     make_way(inputs, jobs)
     count = workers(inputs.recipe, len(jobs))
     trained = {job.folder: known for job in jobs if (known := taken(inputs.base, job))}

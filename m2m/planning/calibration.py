@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from m2m.dataset import BatchStream
-from m2m.errors import InputError, Interrupted
+from m2m.errors import DeviceError, InputError, Interrupted
 from m2m.evaluate.metric import resample
 from m2m.evaluate.tasks import Task, contrasted, requests
 from m2m.formats.disk import make_folder
@@ -32,7 +32,7 @@ from m2m.mix.study import READABLE
 from m2m.mix.surrogate import SurrogateScorer
 from m2m.mix.trial import Trial
 from m2m.pipeline.corpus import Corpus
-from m2m.pipeline.device import note_memory, say
+from m2m.pipeline.device import give_up, note_memory, say
 from m2m.pipeline.experts import choose, open_model
 from m2m.pipeline.inputs import Inputs, expert_corpus
 from m2m.pipeline.kept import finished_experts
@@ -121,6 +121,14 @@ def calibrate(inputs: Inputs, progress: Progress) -> Rates:
         ResourceError: training does not fit into memory; the hint names settings that would.
         Interrupted: the user asked to stop.
     """
+    try:
+        return _calibrate(inputs, progress)
+    except DeviceError as error:
+        give_up(inputs.recipe, error, progress)
+        return _calibrate(inputs, progress)
+
+
+def _calibrate(inputs: Inputs, progress: Progress) -> Rates:
     make_folder(inputs.recipe.folder)
     with tempfile.TemporaryDirectory(prefix=".m2m-plan-", dir=inputs.recipe.folder) as temporary:
         folder = Path(temporary)

@@ -62,7 +62,11 @@ _REDO = {
 }
 
 # Keys in them that only say where a file is: a copied folder, and moved data, are as fresh.
-_PLACES = {"datasets": {"path", "adapter"}, "targets": {"dev", "test"}, "winner": {"adapter"}}
+_PLACES = {
+    "datasets": {"path", "path_aligned", "adapter"},
+    "targets": {"dev", "test", "dev_aligned", "test_aligned"},
+    "winner": {"adapter"},
+}
 
 Parsed = TypeVar("Parsed")
 

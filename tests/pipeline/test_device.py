@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,14 +13,20 @@ import pytest
 
 from m2m.errors import DeviceError, ResourceError
 from m2m.ggml.devices import Device, gpu, list_devices
+from m2m.mix.mixture import Mixture
 from m2m.nn.config import DecoderConfig
 from m2m.pipeline import device as module
+from m2m.pipeline import ladder as ladder_module
 from m2m.pipeline.device import give_up, open_on, say, training_device
-from m2m.pipeline.experts import Tuning, expert_job, open_reader
-from m2m.pipeline.inputs import read_inputs
+from m2m.pipeline.experts import Job, Tuning, expert_job, open_reader
+from m2m.pipeline.inputs import Inputs, read_inputs
+from m2m.pipeline.ladder import Ladder
+from m2m.pipeline.trained_run import TrainedRun
 from m2m.pipeline.workers import train_all
 from m2m.progress import Silent
 from m2m.recipe import Recipe, load_recipe
+from m2m.results.folder import RunFolder
+from m2m.results.training import Trained
 from tests.nn.reference import make_config
 from tests.pipeline.scenario import copied
 
@@ -148,6 +155,40 @@ def test_after_a_gpu_that_failed_the_processor_goes_on(
     assert [(path / "adapter_model.safetensors").read_bytes() for path in again] == before
     assert any("the processor trains all adapters of this run" in line for line in notes.lines)
     assert {expert_job(inputs, name).device for name in inputs.expert_names} == {""}
+
+
+@pytest.mark.slow  # seven trainings
+def test_a_training_without_a_dataset_begins_again_on_the_processor(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The GPU fails after a dataset was left out: what came before is trained again, too."""
+    pair = Mixture.uniform(["copy", "upper"])
+    failing = False
+
+    def trained(inputs: Inputs, jobs: Sequence[Job], progress: Silent) -> list[Trained]:
+        if failing and any(job.device for job in jobs):
+            raise DeviceError("the GPU is lost")
+        tuning = Tuning(inputs.base, inputs.recipe, progress)
+        return [tuning.train(job) for job in jobs]
+
+    monkeypatch.setattr(ladder_module, "train_jobs", trained)
+    adapters = []
+    for name in ("cpu", "auto"):
+        if name == "auto":  # ggml's processor stands for the GPU
+            monkeypatch.setattr(module, "gpu", lambda: list_devices()[-1])
+        own = asking(copied(recipe, tmp_path / name), name, schedule="anytime")
+        inputs = read_inputs(own)
+        experts = {each: inputs.files.adapters / each for each in inputs.expert_names}
+        ladder = Ladder(TrainedRun(inputs, experts, Silent()))
+        ladder.climb([pair], 3)
+        ladder.drop(pair, 3, "upper")
+        failing = name == "auto"
+        ladder.climb([pair], 6)
+        assert ladder.knows([pair], 6)
+        adapters.append((ladder.adapter(pair, 6) / "adapter_model.safetensors").read_bytes())
+        RunFolder(own.folder).lost_device.unlink(missing_ok=True)
+        assert ladder.knows([pair], 6) == (name == "cpu"), "no scores of the GPU's adapter"
+    assert adapters[0] == adapters[1]
 
 
 def test_a_gpu_that_failed_stays_out_of_a_run_until_its_file_is_deleted(

@@ -40,6 +40,9 @@ def test_power_is_the_sum_of_all_that_is_known(no_gpu: Path, tmp_path: Path) -> 
     sensor.mkdir(parents=True)
     (sensor / "power1_average").write_text("25000000\n", encoding="utf-8")
     assert gpu_watts() == pytest.approx(95.5)
+    asleep = tmp_path / "drm" / "card2" / "device" / "hwmon" / "hwmon5" / "power1_average"
+    asleep.mkdir(parents=True)  # cannot be read, as the file of a card that sleeps
+    assert gpu_watts() == pytest.approx(95.5)
     says(no_gpu, "exit 9")
     assert gpu_watts() == pytest.approx(25.0)
 

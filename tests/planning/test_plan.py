@@ -12,14 +12,14 @@ import pytest
 from click.testing import CliRunner
 
 from m2m.cli.main import cli
-from m2m.errors import InputError
+from m2m.errors import DeviceError, InputError
 from m2m.evaluate.evaluator import Evaluator
 from m2m.ggml.devices import list_devices
 from m2m.llamacpp.model import LlamaModel
 from m2m.machine import peak_rss_bytes, resident_bytes
 from m2m.mix.mixture import BASE
 from m2m.mix.strategy import Cost
-from m2m.pipeline import device, workers
+from m2m.pipeline import device, experts, workers
 from m2m.pipeline.inputs import Inputs, read_inputs
 from m2m.pipeline.run import Run
 from m2m.pipeline.workers import divide
@@ -159,6 +159,20 @@ def test_a_device_is_calibrated_and_named(inputs: Inputs, monkeypatch: pytest.Mo
     assert rates.step() > 0
     assert notes[0].startswith("training on CPU")
     assert re.fullmatch(r"training takes [\d.]+ GiB of CPU: [\d.]+ for .* for a batch", notes[1])
+
+
+@pytest.mark.slow
+def test_a_gpu_that_fails_leaves_the_calibration_to_the_processor(
+    inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*arguments: object) -> None:
+        raise DeviceError("the GPU is lost")
+
+    monkeypatch.setattr(device, "gpu", lambda: list_devices()[-1])
+    monkeypatch.setattr(experts, "open_on", refused)
+    limits = dataclasses.replace(inputs.recipe.limits, device="auto")
+    assert calibrate(with_recipe(inputs, limits=limits), Silent()).step() > 0
+    inputs.files.lost_device.unlink()
 
 
 def test_what_does_not_fit_names_what_to_change(inputs: Inputs) -> None:

@@ -29,6 +29,15 @@ def test_nothing_is_out_of_date_in_a_copy(finished_run: Path, tmp_path: Path) ->
     assert folder.stale() == []
 
 
+def test_aligned_files_may_move_too(finished_run: Path, tmp_path: Path) -> None:
+    folder = RunFolder(load_recipe(copied(finished_run, tmp_path)).folder)
+    for place in ("here", "there"):
+        changed(folder.path / RECIPE, targets=[{"dev": place, "dev_aligned": [place]}])
+        if place == "here":
+            folder.keep(RANKING, json.loads((folder.path / RANKING).read_text(encoding="utf-8")))
+    assert folder.is_fresh(RANKING)
+
+
 def changed(path: Path, **values: Any) -> None:
     data = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps(data | values), encoding="utf-8")
