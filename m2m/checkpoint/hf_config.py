@@ -9,6 +9,7 @@ from typing import Any
 
 from m2m.checkpoint.hf_rope import (
     longrope,
+    refuse_two_scalings,
     rope_scaling,
     rope_settings,
     scaling_to_json,
@@ -141,6 +142,7 @@ def config_from_json(path: Path) -> DecoderConfig:
     for key in ("rope_scaling", "rope_parameters"):
         if not isinstance(data.get(key, {}), dict | None):
             problems.add(f"{key} is {data[key]!r:.60}, expected names with values")
+    refuse_two_scalings(data, problems)
     values: dict[str, Any] = keys.sizes(JSON)
     rope, local = rope_settings(data)
     rope = without_alpha(rope, data, values["head_dim"]) if family.alpha else rope

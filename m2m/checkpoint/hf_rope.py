@@ -30,8 +30,23 @@ def rope_settings(data: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str,
             {"rope_theta": data.get("rope_local_base_freq")},
         )
     parts = new.get("full_attention", new), new.get("sliding_attention")
-    whole, local = ({"rope_type": "default"} | (p if isinstance(p, dict) else {}) for p in parts)
+    whole, local = (_typed(part) if isinstance(part, dict) else _typed({}) for part in parts)
     return whole, local
+
+
+def refuse_two_scalings(data: Mapping[str, Any], problems: Problems) -> None:
+    """Add a problem if the old and the new settings of rope differ; transformers takes the old."""
+    old, new = data.get("rope_scaling"), data.get("rope_parameters")
+    if isinstance(old, dict) and isinstance(new, dict) and old and new:
+        whole, _ = rope_settings(data)
+        if any(whole.get(key) != value for key, value in _typed(old).items() if key != "type"):
+            problems.add(
+                "rope_scaling and rope_parameters differ: delete the one that is not meant"
+            )
+
+
+def _typed(part: Mapping[str, Any]) -> dict[str, Any]:
+    return {"rope_type": part.get("type", "default"), **part}
 
 
 def without_alpha(

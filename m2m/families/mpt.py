@@ -5,10 +5,13 @@ from m2m.families.family import FUSED, Family, Field, Stored, Values, of_width
 # The settings of MptAttentionConfig that change scores. llama.cpp also clips q, k and v.
 _NEUTRAL = {"attn_type": "multihead_attention", "alibi": True, "qk_ln": False, "prefix_lm": False}
 _NEUTRAL |= {"clip_qkv": None, "softmax_scale": None}
+_NEUTRAL |= {"rope": False, "qk_gn": False, "sliding_window_size": -1}  # llm-foundry
+_NORM = "low_precision_layernorm"  # transformers reads none of norm_type's values
 
 
 def _flat(data: Values) -> dict[str, object]:
     """Return config.json with the slope of ALiBi outside, and unusual settings inside."""
+    data = data if "rms" in str(data.get("norm_type")) else {**data, "norm_type": _NORM}
     inside = data.get("attn_config")
     if not isinstance(inside, dict):
         return dict(data)
@@ -52,13 +55,13 @@ FAMILY = Family(
     stated=lambda values: {
         "attn_config": {"alibi": True, "alibi_bias_max": int(values["alibi_bias"])},
         "no_bias": True,
+        "norm_type": _NORM,
         "logit_scale": None,
         "expansion_ratio": 4,
     },
     idle=frozenset(
         {
             "learned_pos_emb",
-            "norm_type",
             "embedding_fraction",
             "init_config",
             "init_device",

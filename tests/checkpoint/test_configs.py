@@ -246,6 +246,19 @@ _REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "no factor": ("llama", {"rope_scaling": {"rope_type": "linear"}}, "rope_scaling.factor"),
     "no type": ("llama", {"rope_scaling": {"factor": 2.0}}, "rope_scaling"),
+    "no factor in rope_parameters": (
+        "llama",
+        {"rope_parameters": {"type": "linear", "rope_theta": 10000.0}},
+        "rope_scaling.factor",
+    ),
+    "two scalings": (
+        "llama",
+        {
+            "rope_scaling": {"type": "linear", "factor": 2.0},
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+        },
+        "rope_scaling and rope_parameters differ",
+    ),
     "biases": ("gemma3", {"attention_bias": True}, "attention_bias"),
     "biases of the MLP": ("qwen3", {"mlp_bias": True}, "mlp_bias"),
     "another activation": ("llama", {"hidden_act": "gelu"}, "hidden_act"),

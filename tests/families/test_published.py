@@ -103,6 +103,8 @@ OTHERWISE = [
     ("falcon", "new_decoder_architecture", True),  # Falcon 11B
     ("llama", "rope_scaling", "linear"),
     ("mpt", "attn_config", {"alibi": True, "clip_qkv": 6}),
+    ("mpt", "attn_config", {"alibi": True, "sliding_window_size": 4096}),
+    ("mpt", "norm_type", "low_precision_rmsnorm"),
     ("arcee", "rope_scaling", YARN | {"mscale": 1.0, "mscale_all_dim": 0.5}),
 ]
 
