@@ -11,7 +11,8 @@ _NORM = "low_precision_layernorm"  # transformers reads none of norm_type's valu
 
 def _flat(data: Values) -> dict[str, object]:
     """Return config.json with the slope of ALiBi outside, and unusual settings inside."""
-    data = data if "rms" in str(data.get("norm_type")) else {**data, "norm_type": _NORM}
+    if "layernorm" in str(data.get("norm_type", _NORM)):
+        data = {**data, "norm_type": _NORM}
     inside = data.get("attn_config")
     if not isinstance(inside, dict):
         return dict(data)

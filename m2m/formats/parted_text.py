@@ -20,10 +20,11 @@ HALVES = ("left", "right")  # fields of a line with a sign in its middle
 TURNS = ("turn", "before", "reply")  # fields of a line that follows another
 _LOOKED_AT, _LEAST, _MOSTLY = 200, 4, 0.9  # lines; the fraction of them that must have the parts
 _LABEL = "__label__"
-# Marks of the direction of writing, and spaces.
-_MARKS = "\u200e\u200f\u202a\u202b\u202c\u2066\u2067\u2068\u2069 \t\u00a0\u202f"
+# Marks of the direction of writing, and spaces. Those of names may be in pairs.
+_MARKS = "\u200e\u200f \t\u00a0\u202f"
+_NAME_MARKS = _MARKS + "\u202a\u202b\u202c\u2066\u2067\u2068\u2069"
 _PIPES = " ||| "
-_SIGNS = (" - ", " \u2013 ", " \u2014 ", " = ", " : ", "|", ";", ": ")
+_SIGNS = (" - ", " \u2013 ", " \u2014 ", " = ", " -> ", " : ", "|", ";", ": ")
 _NUMBER = re.compile(r"\A(?:\d{1,4}[.)]|[-*\u2022\u2013])\s+(?=\S)")
 CHAT = re.compile(  # WhatsApp's: [12/01/2023, 10:15:11] Asha: Habari
     r"\W?\d{1,4}[./-]\d{1,2}[./-]\d{1,4}[,\u060c]?\s+(?:[^\W\d]{1,3}\s+)?\d{1,2}[:.]\d{2}"
@@ -33,10 +34,11 @@ _NAMED = re.compile('((?:[^:"]|"[^:"]*"){1,60}):(?: (.*)|$)')
 # WhatsApp writes U+200E before its own words. The app for Android leaves it out of some.
 _MEDIA = re.compile(
     "\u200e[^\\W\\d_].*|\u200e?(?:<[^<>]*>|(?:\\w+ ){1,3}omitted|\\S+\\.\\w{3,4} \\([^()]+\\)|null|"
-    "(?:This message was|You) deleted.*|Missed \\w+ (?:\\w+ )?call.*)"
+    "This message was deleted\\.?|You deleted this message\\.?|Missed \\w+ (?:\\w+ )?call.*)"
 )
 _ADDED = re.compile("(?:\u200e<[^<>]*>|\u200e\\w+ omitted|<This message was edited>)$")
 _SPEAKER = re.compile(r"(\w[\w'-]{0,29}(?: \w{1,20})?)\s?:\s+(?=\S)")
+_OPTION = re.compile(r"\(?[A-Ha-h]\s?[).:]\s")
 _COUNT = re.compile(r"[ _]?\d+$")
 _ASKS = {"q", "question", "user", "human", "prompt", "instruction", "swali", "tambaya", "ibeere"}
 _CHATS = {"user", "human", "prompt"}  # lines without an empty one between them are one chat
@@ -83,7 +85,7 @@ def _chat(lines: Sequence[Record]) -> tuple[Sequence[Record], str]:
         begun = _dated(text)
         named = _NAMED.fullmatch(begun["said"]) if begun else None
         if begun:
-            who = " ".join(named[1].strip(_MARKS).split()) if named else ""
+            who = " ".join(named[1].strip(_NAME_MARKS).split()) if named else ""
             text = (named[2] or "") if named else ""
         if not who or not text or _MEDIA.fullmatch(text):
             gone += 1
@@ -191,17 +193,22 @@ def _continued(lines: Sequence[Record]) -> Sequence[Record]:
     """Return questions and answers with the lines that continue them; other lines as they are."""
     if _word(lines[0].fields["text"]) not in _ASKS:
         return lines
-    joined = list[tuple[int, list[str]]]()
+    joined, others = list[tuple[int, list[str]]](), Counter[str]()
     for line in lines:
-        if _word(line.fields["text"]) in _ASKS | _SAYS:
+        text = line.fields["text"].strip()
+        word, option = _word(text), _OPTION.match(text)
+        if word in _ASKS | _SAYS:
             joined.append((line.line, []))
-        joined[-1][1].append(line.fields["text"].strip())
+        elif word or option:
+            others[word or text[:2]] += 1
+        joined[-1][1].append(text)
     made = [Record({"text": "\n".join(texts)}, place) for place, texts in joined]
-    return made if len(made) >= max(_LEAST, len(lines) / 4) else lines
+    more = max([0, *others.values()])  # "Source: ..." or "B) ...", after most questions
+    return made if len(made) >= max(_LEAST, len(lines) / 4, 4 * more) else lines
 
 
 def _word(text: str) -> str:
-    return _COUNT.sub("", _head(text)).lower()
+    return _COUNT.sub("", _head(f"{text} .")).lower()  # the question may be in the next line
 
 
 def _spoken(lines: Sequence[Record], heads: Sequence[str]) -> list[Record]:

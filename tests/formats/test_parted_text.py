@@ -37,8 +37,9 @@ KNOWN: dict[str, tuple[list[str], tuple[str, str]]] = {
                        (f"{S[0]}?", E[0])),
     "Q1, A1": ([f"Q{n}: {s}?\nA{n}: {e}" for n, (s, e) in enumerate(BOTH, 1)],
                (f"{S[0]}?", E[0])),
-    "more lines": ([f"Swali: {s}?\nJibu: {e}\nMfano: ndiyo\n" for s, e in BOTH],
-                   (f"{S[0]}?", f"{E[0]}\nMfano: ndiyo")),
+    "more lines": ([f"Swali: {s}?\nJibu: {e}\n- ndiyo\n" for s, e in BOTH],
+                   (f"{S[0]}?", f"{E[0]}\n- ndiyo")),
+    "heads alone": ([f"Swali:\n{s}?\nJibu:\n{e}" for s, e in BOTH], (f"{S[0]}?", E[0])),
     "fastText with tabs": ([f"__label__{t}\t{s}" for s, t in zip(S, TONES, strict=True)],
                            (S[0], "good")),
     "Q, A": ([f"Q: {s}: a?\nA: {e}" for s, e in BOTH], (f"{S[0]}: a?", E[0])),
@@ -73,7 +74,7 @@ CHOICES: dict[str, tuple[list[str], list[tuple[str, str]]]] = {
         )
         for before, sign, after in (
             ("1. ", " - ", ""), ("", " \u2013 ", ""), ("* ", " = ", ""), ("", ": ", ""),
-            ("2) ", " (", ")."), ("", " | ", ""), ("", ";", ""))
+            ("2) ", " (", ")."), ("", " | ", ""), ("", ";", ""), ("", " -> ", ""))
     },
     "dialogue": ([f"{'AB'[n % 2]}: {s}" for n, s in enumerate(S)],
                  [(S[0], S[1]), (S[1], S[2]), ("", f"A: {S[0]}")]),
@@ -165,6 +166,14 @@ def test_the_turns_of_a_conversation_stay_together(tmp_path: Path) -> None:
     entry = dataset_entry((file_of(tmp_path, [*talk, "", *talk]),))
     said = [message["content"] for message in entry.rows[1].messages]
     assert (len(entry.rows), said) == (2, [S[0], E[0], S[1], E[1]])
+
+
+def test_more_fields_of_questions_are_no_answers(tmp_path: Path) -> None:
+    quiz = [f"Swali: {s}?\nA) x\nB) y\nJibu: B\n" for s in S]
+    with pytest.raises(InputError, match="a quiz with lettered answers"):
+        load_dataset(file_of(tmp_path, quiz))
+    with pytest.raises(InputError, match="Swali, Jibu, Chanzo in turn"):
+        load_dataset(file_of(tmp_path, [f"Swali: {s}?\nJibu: {e}\nChanzo: x" for s, e in BOTH]))
 
 
 def test_a_title_above_a_list_of_words_is_no_row(tmp_path: Path) -> None:
