@@ -24,7 +24,7 @@ _LONGEST_TAG = 3  # letters of a language in a file's name
 _ENDINGS = re.compile(
     "csv|tsv|tab|psv|txt|po|tmx|xlf|xls|ods|gz|bz2|xz|zst|zip|md|tex|yml|ini|py|js|sh|log|bak"
 )
-_TAGS = re.compile(r"[._-]")
+TAGS = re.compile(r"[._-]")
 
 Line = tuple[str, int]  # the text and its line number
 
@@ -177,16 +177,11 @@ def part_mappings(records: Sequence[Record]) -> list[RowMapping]:
     return [*by, *more, *(bare if by else [])]
 
 
-def has_side(name: str) -> bool:
-    """Return whether a part of a file's name is a language."""
-    return any(map(is_side, _TAGS.split(name)))
-
-
 def sibling_in_step(path: Path, count: int | None = None) -> str | None:
     """Return the name of a text file with as many texts and a name in another language's code."""
-    parts = _TAGS.split(path.name)
+    parts = TAGS.split(path.name)
     for other in sorted(path.parent.glob("*")):
-        theirs = _TAGS.split(other.name)
+        theirs = TAGS.split(other.name)
         differing = [pair for pair in zip(parts, theirs, strict=False) if pair[0] != pair[1]]
         differing = [pair for pair in differing if not {*pair} <= SIDES] or differing  # NTREX
         is_tagged = len(parts) == len(theirs) and len(differing) == 1 and other.is_file()

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from m2m.counted import are
-from m2m.dataset.columns import SIDES
+from m2m.dataset.columns import SIDES, is_side
 from m2m.dataset.nested import unnested
 from m2m.dataset.parting import first_parting
-from m2m.dataset.plain_text import has_side, sibling_in_step
+from m2m.dataset.plain_text import TAGS, sibling_in_step
 from m2m.errors import InputError, Problems
 from m2m.formats.folders import NO_ROWS
 from m2m.formats.nature import UNKNOWN
@@ -173,7 +173,7 @@ def _with_sibling(path: Path, error: InputError) -> InputError:
     if UNKNOWN not in error.message and NO_ROWS not in error.message:
         return error
     inside = [*sorted(path.glob("*")), *sorted(path.glob("*/*"))] if path.is_dir() else [path]
-    tagged = (one for one in inside if has_side(one.name) and one.is_file())
+    tagged = (o for o in inside if any(map(is_side, TAGS.split(o.name))) and o.is_file())
     pairs = ((one, sibling_in_step(one)) for one in islice(tagged, _MOST_TAGGED))
     first, other = next(((one, other) for one, other in pairs if other), (path, ""))
     if not other:

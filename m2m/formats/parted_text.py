@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import groupby, pairwise
+from itertools import cycle, groupby, pairwise
 
 from m2m.counted import are
 from m2m.errors import Problems
@@ -83,7 +83,7 @@ def _chat(lines: Sequence[Record]) -> tuple[Sequence[Record], str]:
     for line in lines:
         text = line.fields["text"].strip()
         begun = _dated(text)
-        named = _NAMED.fullmatch(begun["said"]) if begun else None
+        named = _written(text)
         if begun:
             who = " ".join(named[1].strip(_NAME_MARKS).split()) if named else ""
             text = (named[2] or "") if named else ""
@@ -110,20 +110,18 @@ def exchanges(turns: Iterable[tuple[str, str, int]]) -> list[Record]:
     ]
 
 
-def _most(lines: Sequence[Record], parts: Parts, least: float = _MOSTLY) -> bool:
+def _most(lines: Sequence[Record], parts: Callable[[str], object], least: float = _MOSTLY) -> bool:
     some = lines[:_LOOKED_AT]
     return sum(bool(parts(line.fields["text"])) for line in some) >= least * len(some)
 
 
-def _dated(text: str) -> dict[str, str]:
-    """Return the rest of a line of a chat, after its date; {} for other lines."""
-    begun = CHAT.match(text.strip(_MARKS))
-    return {"said": begun[1]} if begun else {}
+def _dated(text: str) -> re.Match[str] | None:
+    """Match a line of a chat that has a date; the group is the rest of the line."""
+    return CHAT.match(text.strip(_MARKS))
 
 
-def _written(text: str) -> dict[str, str]:
-    begun = _dated(text)
-    return begun if begun and _NAMED.fullmatch(begun["said"]) else {}
+def _written(text: str) -> re.Match[str] | None:
+    return _NAMED.fullmatch(begun[1]) if (begun := _dated(text)) else None
 
 
 def _rows(lines: Sequence[Record], parts: Parts, problems: Problems) -> list[Record]:
@@ -223,18 +221,15 @@ def _spoken(lines: Sequence[Record], heads: Sequence[str]) -> list[Record]:
     known = all(by[a.line].lower() in _ASKS and by[b.line].lower() in _SAYS for a, b in pairs)
     if not known or 2 * len(pairs) != len(lines):
         return _followed(blocks, said, by)
-    lengths = {len(block) for block in blocks}
-    if len(blocks) > 1 and heads[0].lower() in _CHATS and max(lengths) > 2:
-        if any(length % 2 for length in lengths):
-            return []
+    even = not any(len(block) % 2 for block in blocks)
+    if even and len(pairs) > len(blocks) > 1 and heads[0].lower() in _CHATS:
         return [_conversation(block, said) for block in blocks]
     return [Record({"question": said[a.line], "answer": said[b.line]}, a.line) for a, b in pairs]
 
 
 def _conversation(block: Sequence[Record], said: Mapping[int, str]) -> Record:
-    texts = [said[line.line] for line in block]
-    roles = ["user", "assistant"] * (len(texts) // 2)
-    turns = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
+    roles = cycle(("user", "assistant"))
+    turns = [{"role": next(roles), "content": said[line.line]} for line in block]
     return Record({"messages": turns}, block[0].line)
 
 
