@@ -298,6 +298,8 @@ class Halving:
             return PASSES
         if self._deadlines is None:
             return CAP if steps >= cap else ""
+        if self._ladder.knows([winner], self._next(steps)):
+            return ""  # an earlier call had more time
         ends = time.monotonic() + seconds_to(self._next(steps), stops)
         return TIME if ends > self._deadlines.last else ""
 

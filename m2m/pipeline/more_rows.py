@@ -6,6 +6,7 @@ rows would look worse only because the training was shorter.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ import numpy as np
 from m2m.arrays import F64
 from m2m.counted import counted
 from m2m.errors import InputError
+from m2m.evaluate.metrics import best_possible
 from m2m.evaluate.score import Score
 from m2m.mix.mixture import Mixture
 from m2m.mix.ranking import Interval
@@ -52,7 +54,8 @@ def more_rows(run: TrainedRun, names: Sequence[str]) -> MoreRows:
     folders |= {f"halves/all/{name}": run.experts[name] for name in names}
     with open_judge(run, {}, folders, dev_only=True) as judge:
         trials = [judge.named(key, Mixture.uniform([key[7:]])) for key in folders]
-    board = scoreboard(trials, objectives_on(DEV, inputs), inputs.recipe.search.seed)
+    objectives = objectives_on(DEV, inputs)
+    board = scoreboard(trials, objectives, inputs.recipe.search.seed)
     count = len(names)
     points, values = board.points, board.sign * board.replicates
     pairs, whole = values[: 2 * count].reshape(count, 2, -1), values[2 * count :]
@@ -60,6 +63,10 @@ def more_rows(run: TrainedRun, names: Sequence[str]) -> MoreRows:
     gains = board.sign * (points[2 * count :] - parts.mean(axis=1))
     rng = np.random.default_rng(inputs.recipe.search.seed)
     ends = interval_ends(parts, whole - pairs.mean(axis=1), rng)
+    perfect = math.inf
+    if len(objectives) == 1:
+        metric = objectives[0].metric
+        perfect = best_possible(metric, trials[0].scores[objectives[0].target])
     scores = [
         Score(float(point), float(error))
         for point, error in zip(points, values.std(axis=1, ddof=1), strict=True)
@@ -76,6 +83,7 @@ def more_rows(run: TrainedRun, names: Sequence[str]) -> MoreRows:
                 scores[2 * count + i],
                 (scores[2 * i], scores[2 * i + 1]),
                 Interval(float(gains[i]), float(ends[0, i]), float(ends[1, i])),
+                abs(perfect - scores[2 * count + i].value) if math.isfinite(perfect) else None,
             )
             for i, name in enumerate(names)
         ],

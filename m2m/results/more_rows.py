@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from m2m.counted import counted
 from m2m.evaluate.score import Score
-from m2m.formats.json_fields import JsonFields
+from m2m.formats.json_fields import JsonFields, Newer
 from m2m.mix.ranking import Interval
 from m2m.results.table import Column, Table
 
@@ -23,6 +23,7 @@ class RowsGain(JsonFields):
     Attributes:
         rows: number of rows that are trained on.
         doubling: how much better all rows are than half of them; above 0 is better.
+        room: how much better a perfect score is than that of all rows; None if none is perfect.
     """
 
     dataset: str
@@ -30,12 +31,14 @@ class RowsGain(JsonFields):
     all_rows: Score
     halves: tuple[Score, Score]
     doubling: Interval
+    room: Newer[float | None] = None
 
     @property
     def hundred(self) -> Interval:
         """Return the gain of a hundred more rows, if each doubling brings as much as the last."""
         part = math.log2(1 + MORE / self.rows)
-        return Interval(*(part * value for value in vars(self.doubling).values()))
+        most = math.inf if self.room is None else self.room
+        return Interval(*(min(part * value, most) for value in vars(self.doubling).values()))
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class MoreRows(JsonFields):
             measured = (
                 f"{gain.dataset}: all {counted(gain.rows, 'row')} score {gain.all_rows.value:z.3f} "
                 f"{self.metric}, half of them "
-                f"{sum(half.value for half in gain.halves) / 2:z.3f} (difference "
+                f"{sum(half.value for half in gain.halves) / 2:z.3f} (gain "
                 f"{gain.doubling.in_full})."
             )
             yield measured + (

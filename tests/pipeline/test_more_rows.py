@@ -75,6 +75,7 @@ def test_the_gain_is_all_rows_less_the_halves_and_a_hundred_is_a_part_of_a_doubl
 ) -> None:
     for gain in found(measured).datasets:
         mean = sum(half.value for half in gain.halves) / 2
+        assert gain.room == pytest.approx(2.0 - gain.all_rows.value), "four choices are two bits"
         assert gain.doubling.estimate == pytest.approx(gain.all_rows.value - mean)
         assert gain.doubling.low < gain.doubling.estimate < gain.doubling.high
         # The two halves differ by chance: the interval is at least as wide as that.
@@ -82,6 +83,8 @@ def test_the_gain_is_all_rows_less_the_halves_and_a_hundred_is_a_part_of_a_doubl
         assert gain.doubling.high - gain.doubling.low > 3.5 * chance
     gain = RowsGain("a", 100, Score(0.4), (Score(0.3), Score(0.1)), Interval(0.2, 0.1, 0.3))
     assert gain.hundred == gain.doubling  # a hundred more rows of a hundred are a doubling
+    short = replace(gain, room=0.15).hundred
+    assert (short.low, short.high) == (0.1, 0.15), "no score is better than perfect"
     assert replace(gain, rows=300).hundred.estimate == pytest.approx(0.2 * math.log2(4 / 3))
 
 

@@ -283,6 +283,8 @@ def test_a_training_that_ended_for_lack_of_time_goes_on_with_more(tmp_path: Path
     more = courses(run(recipe, hours=Soon(15, rungs=600)))
     assert more.steps > first.steps
     assert courses(run(recipe)).as_json() == more.as_json()
+    fewer = courses(run(recipe, hours=Soon(-1, rungs=600)))
+    assert fewer.as_json() == more.as_json(), "fewer hours later lose nothing"
     longer = steps_of(more)[more.winner]
     assert longer[: len(steps_of(first)[first.winner])] == steps_of(first)[first.winner]
 
