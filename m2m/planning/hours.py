@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 from m2m.counted import counted
 from m2m.errors import InputError, ResourceError
 from m2m.formats.atomic import write_json
+from m2m.formats.json_text import json_text
 from m2m.formats.records import read_object
 from m2m.pipeline.first_pass import FIRST_PASS, first_pass
 from m2m.pipeline.halving import Deadlines
@@ -86,7 +89,11 @@ class Within:
             rates = calibrate(inputs, progress)
             spent = (time.monotonic() - self._began) / 3600
             decision = decide(inputs, rates, max(0.01 * self.hours, self.hours - spent))
-            content = {"recipe": _mark(self._recipe, 0.0), "hours": self.hours, **decision}
+            content = {
+                "recipe": _marks(self._recipe, self.hours)[0],
+                "hours": self.hours,
+                **decision,
+            }
             write_json(self._path, content)
             for loss in decision["gave_up"]:
                 progress.warn(f"to fit into {self.hours:g} hours: {loss}")
@@ -175,7 +182,7 @@ class Within:
             {**decision["settings"]}, [*map(str, decision["gave_up"])], first_of(decision)
         except (InputError, LookupError, TypeError, ValueError):
             return None
-        if decision.get("recipe") not in (_mark(self._recipe, 0.0), _mark(self._recipe, hours)):
+        if decision.get("recipe") not in _marks(self._recipe, hours):
             return None
         return decision if until or self.hours in (0.0, hours) else None
 
@@ -196,8 +203,13 @@ def _all_trained(inputs: Inputs) -> bool:
     return bool(names) and len(finished_experts(inputs)) == len(names)
 
 
-def _mark(recipe: Recipe, hours: float) -> str:
-    return fingerprint(hours=hours, **recipe_json(recipe))
+def _marks(recipe: Recipe, hours: float) -> list[str]:
+    """Return the mark of a recipe, whatever its folder, and those of earlier versions."""
+    whole = recipe_json(recipe)
+    folder = json_text(f"{recipe.path.parent}{os.sep}")[1:-1]
+    moved = json.loads(json_text(whole).replace(f'"{folder}', '"'))
+    parts = [{**moved, "hours": 0.0}, {**whole, "hours": 0.0}, {**whole, "hours": hours}]
+    return [fingerprint(**each) for each in parts]
 
 
 def decide(inputs: Inputs, rates: Rates, hours: float) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from m2m.planning.split import RESERVE
 from m2m.progress import Silent
 from m2m.recipe import Recipe, Search, load_recipe
 from m2m.results.folder import RunFolder
-from tests.pipeline.scenario import make_scenario
+from tests.pipeline.scenario import copied, make_scenario
 from tests.planning.test_plan import RATES
 from tests.tiny import pico_target
 
@@ -117,6 +117,12 @@ def test_a_decision_lasts_for_its_recipe_and_hours(
     monkeypatch.setattr(hours_module, "calibrate", lambda inputs, progress: slower)
     assert cut(recipe) == first
     assert cut(recipe, 0.0) == first, "commands without hours keep the cuts, too"
+    moved = load_recipe(copied(recipe.path, recipe.path.parent.with_name("elsewhere")))
+    assert moved.folder != recipe.folder
+    assert cut(moved, 0.0) == first, "a copied folder has the cuts of its adapters"
+    other = [dataclasses.replace(moved.datasets[0], path=moved.datasets[1].path)]
+    other += moved.datasets[1:]
+    assert cut(dataclasses.replace(moved, datasets=tuple(other)), 0.0) != first
     changed = dataclasses.replace(recipe, merge=dataclasses.replace(recipe.merge, scale=0.9))
     assert cut(changed) != first
     assert cut(recipe, 0.0) == (12, 2, recipe.search), "that decision is not about this recipe"
