@@ -35,6 +35,7 @@ from m2m.planning.until import HALVING, LAST, LAST_PART, MOST, TRAIN, FirstPass
 from m2m.progress import Progress, duration
 from m2m.recipe import Recipe
 from m2m.recipe.fields import UNTIL
+from m2m.recipe.overrides import NO_RESULT
 from m2m.recipe.whole import recipe_json
 from m2m.results.folder import RunFolder
 from m2m.store import fingerprint
@@ -83,6 +84,8 @@ class Within:
         """
         until = inputs.recipe.confirm.budget == UNTIL
         decision = self.kept(until)
+        if decision is None and not self.hours and self._path.is_file():
+            progress.note(f"the cuts in {self._path} are of another recipe, and are not used")
         if decision is None and (not self.hours or (until and _all_trained(inputs))):
             return inputs  # only the last trainings are left, and they end in time
         if decision is None:
@@ -204,10 +207,11 @@ def _all_trained(inputs: Inputs) -> bool:
 
 
 def _marks(recipe: Recipe, hours: float) -> list[str]:
-    """Return the mark of a recipe, whatever its folder, and those of earlier versions."""
+    """Return a recipe's mark, whatever its folder and limits, and those of earlier versions."""
     whole = recipe_json(recipe)
     folder = json_text(f"{recipe.path.parent}{os.sep}")[1:-1]
     moved = json.loads(json_text(whole).replace(f'"{folder}', '"'))
+    moved = {name: value for name, value in moved.items() if name not in NO_RESULT}
     parts = [{**moved, "hours": 0.0}, {**whole, "hours": 0.0}, {**whole, "hours": hours}]
     return [fingerprint(**each) for each in parts]
 

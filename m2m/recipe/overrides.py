@@ -14,7 +14,7 @@ from m2m.recipe.whole import LISTS, SECTIONS
 
 At = tuple[str | int, ...]
 # They change the time and the pages of a run, and no result.
-_NO_RESULT = ("limits", "report")
+NO_RESULT = ("limits", "report")
 
 
 class Typed(str):
@@ -99,7 +99,7 @@ class Overrides:
         if kind is None:  # the section itself is the mistake
             self.places[at[:-1]] = key
         before = list(before) if isinstance(before, tuple) else before
-        if at[0] not in _NO_RESULT and (value != before or replaced):
+        if at[0] not in NO_RESULT and (value != before or replaced):
             self.effective[key] = value
 
     def _replaced(

@@ -34,6 +34,10 @@ from tests.tiny import pico_target
 class Heard(Silent):
     def __init__(self) -> None:
         self.warnings: list[str] = []
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
     def warn(self, text: str) -> None:
         self.warnings.append(text)
@@ -106,10 +110,10 @@ def test_a_decision_lasts_for_its_recipe_and_hours(
 ) -> None:
     monkeypatch.setattr(hours_module, "calibrate", lambda inputs, progress: RATES)
     inputs = read_inputs(recipe)
-    hours = 0.75 * seconds(inputs, recipe) / 3600
+    hours, heard = 0.75 * seconds(inputs, recipe) / 3600, Heard()
 
     def cut(recipe: Recipe, hours: float = hours) -> tuple[int, int, Search]:
-        found = Within(recipe, hours).fit(dataclasses.replace(inputs, recipe=recipe), Heard())
+        found = Within(recipe, hours).fit(dataclasses.replace(inputs, recipe=recipe), heard)
         return found.recipe.train.steps, found.recipe.confirm.top, found.recipe.search
 
     first = cut(recipe)
@@ -117,6 +121,8 @@ def test_a_decision_lasts_for_its_recipe_and_hours(
     monkeypatch.setattr(hours_module, "calibrate", lambda inputs, progress: slower)
     assert cut(recipe) == first
     assert cut(recipe, 0.0) == first, "commands without hours keep the cuts, too"
+    limits = dataclasses.replace(recipe.limits, threads=2, device="auto")
+    assert cut(dataclasses.replace(recipe, limits=limits), 0.0) == first, "as errors advise"
     moved = load_recipe(copied(recipe.path, recipe.path.parent.with_name("elsewhere")))
     assert moved.folder != recipe.folder
     assert cut(moved, 0.0) == first, "a copied folder has the cuts of its adapters"
@@ -126,6 +132,7 @@ def test_a_decision_lasts_for_its_recipe_and_hours(
     changed = dataclasses.replace(recipe, merge=dataclasses.replace(recipe.merge, scale=0.9))
     assert cut(changed) != first
     assert cut(recipe, 0.0) == (12, 2, recipe.search), "that decision is not about this recipe"
+    assert heard.notes[-1].endswith("are of another recipe, and are not used")
     RunFolder(recipe.folder).hours.write_text("{", encoding="utf-8")
     assert cut(recipe) != first
 
