@@ -12,6 +12,8 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from m2m.counted import counted
 from m2m.dataset.row import Row
 from m2m.dataset.samples import RowLimit, encode
@@ -100,12 +102,12 @@ def fitted(
             tokens += before - _length(shorter, formatter)
         else:
             skipped[place] = row.line
-    places = [place for place in range(len(rows)) if place not in skipped]
+    places = np.delete(np.arange(len(rows)), [*skipped])
     lines = tuple(row.line for row in cut.values())
     long_rows = LongRows(lines, tuple(skipped.values()), tokens)
     if not is_spooled(rows):
-        return [cut.get(place, rows[place]) for place in places], long_rows
-    return Lazy(places, lambda place: cut.get(place) or rows[place]), long_rows
+        return [cut.get(place, rows[place]) for place in places.tolist()], long_rows
+    return Lazy(places, lambda place: cut.get(place) or rows[place]), long_rows  # type: ignore[arg-type]
 
 
 def _length(row: Row, formatter: Formatter) -> int:

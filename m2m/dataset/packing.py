@@ -77,7 +77,7 @@ class BatchStream:
                 f"line {longest.line} has {len(longest)} tokens, a batch holds {batch_tokens}",
                 "raise batch_tokens or lower max_length in [train]",
             )
-        self._samples = list(samples)
+        self._samples = samples
         self._seed = seed
         self._batch_tokens = batch_tokens
         self._stop = stop

@@ -7,11 +7,12 @@ import json
 import mmap
 import struct
 import tempfile
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from m2m.dataset.row import Row
 from m2m.dataset.row_source import RowSource
 from m2m.dataset.tool_calls import fit_arguments, refuse_unplain
 from m2m.errors import InputError, Problems
+from m2m.formats.spooled import Lazy, drawn, emptied
 from m2m.formats.translation_files import FIXED
 from m2m.opening import Text
 from m2m.tokenizer import Formatter, Message, Segment
@@ -60,6 +62,11 @@ class Sample:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpacked, (self._bytes(),)
+
+    @property
+    def key(self) -> int:
+        """Return a number that no other sample of this process has, made twice or not."""
+        return id(self._packed) << 64 | self._at
 
     @property
     def line(self) -> int:
@@ -107,36 +114,33 @@ class Sample:
         return self._packed[self._at : self._at + _HEAD.size + self.size]
 
 
-def _unpacked(packed: bytes) -> Sample:
+def _unpacked(packed: bytes | mmap.mmap, at: int = 0) -> Sample:
     sample = Sample.__new__(Sample)
-    sample._packed, sample._at = packed, 0
+    sample._packed, sample._at = packed, at
     return sample
 
 
-def shelved(samples: Iterable[Sample], held: int = 0) -> list[Sample]:
-    """Return samples as a list; more than `held` bytes of them (0: `_HELD`) go to a temporary file.
+def shelved(samples: Iterable[Sample], held: int = 0) -> Sequence[Sample]:
+    """Return samples as a list; if they have more than `held` bytes (0: `_HELD`), from a file.
 
-    The file is mapped and ends with the samples; only those in use take memory.
+    The file is temporary and mapped, and ends with the samples. Each one is made when it is used.
     """
-    kept, stored, size = list[Sample](), 0, 0
-    with ExitStack() as stack:
-        file: IO[bytes] | None = None
-        for sample in samples:
-            kept.append(sample)
-            size += sample.size
-            if size > (held or _HELD):
-                file = file or stack.enter_context(tempfile.TemporaryFile())
-                for other in kept[stored:]:
-                    packed, other._at = other._bytes(), file.tell()
-                    other._packed = b""
-                    file.write(packed)
-                stored, size = len(kept), 0
-        if file:
-            file.flush()
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            for sample in kept[:stored]:
-                sample._packed = mapped
-    return kept
+    kept, size, waiting = list[Sample](), 0, iter(samples)
+    for sample in waiting:
+        kept.append(sample)
+        size += sample.size
+        if size > (held or _HELD):
+            break
+    else:
+        return kept
+    starts = array("q")
+    with tempfile.TemporaryFile() as file:
+        for sample in chain(emptied(kept), waiting):
+            starts.append(file.tell())
+            file.write(sample._bytes())
+        file.flush()
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return Lazy(np.frombuffer(starts, np.int64), lambda at: _unpacked(mapped, int(at)))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -182,7 +186,7 @@ class RowLimit:
 
 def encode(
     rows: Sequence[Row], formatter: Formatter, limit: RowLimit | int, path: Path | str = "dataset"
-) -> list[Sample]:
+) -> Sequence[Sample]:
     """Tokenise rows; a bare text longer than the limit becomes several samples.
 
     A conversation also becomes several samples if its template writes earlier turns differently
@@ -309,19 +313,24 @@ def common_prefix(samples: Sequence[Sample]) -> int:
 
 def split(
     samples: Sequence[Sample], seed: int, fraction: float
-) -> tuple[list[Sample], list[Sample]]:
+) -> tuple[Sequence[Sample], list[Sample]]:
     """Return the samples to train on and the held-out ones: a `fraction`, at least 1 if not 0.
 
     The same seed gives the same split; order is kept. One sample is always left to train on, and
     the samples of one conversation stay together.
     """
-    rows = np.cumsum([sample.turn == 0 for sample in samples]) - 1  # (samples,): its conversation
+    begins = np.fromiter((sample.turn == 0 for sample in samples), np.int64, len(samples))
+    rows = np.cumsum(begins) - 1  # (samples,): its conversation
     size = int(rows[-1]) + 1 if len(samples) else 0
     count = min(size - 1, max(1, round(size * fraction))) if fraction > 0 else 0
     held = np.random.default_rng([seed, size]).permutation(size)[: max(count, 0)]
     chosen = np.isin(rows, held)
-    kept = [sample for sample, out in zip(samples, chosen, strict=True) if not out]
-    return kept, [sample for sample, out in zip(samples, chosen, strict=True) if out]
+    return drawn(samples, np.flatnonzero(~chosen)), [*drawn(samples, np.flatnonzero(chosen))]
+
+
+def lines_of(samples: Sequence[Sample]) -> NDArray[np.int64]:
+    """Return (samples,) the line of each."""
+    return np.fromiter((sample.line for sample in samples), np.int64, len(samples))
 
 
 def dataset_fingerprint(

@@ -10,8 +10,9 @@ import json
 import tempfile
 import weakref
 import zlib
+from bisect import bisect
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import accumulate, chain, islice
 from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
@@ -107,6 +108,9 @@ class Lazy(Sequence[Made], Generic[Given, Made]):
     ) -> None:
         self._items, self._make, self._places = items, make, places
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return list, ([*self],)
+
     def __len__(self) -> int:
         return len(self._items) if self._places is None else len(self._places)
 
@@ -154,15 +158,15 @@ def gathered(
         size += len(block) * len(json.dumps(parts(block[0])))
         if size > (held or _HELD):
             rest = iter(lambda: list(islice(waiting, _BLOCK)), [])
-            return Spooled(chain(_emptied(blocks), rest), parts, join)
+            return Spooled(chain(emptied(blocks), rest), parts, join)
     return [row for block in blocks for row in block]
 
 
-def _emptied(blocks: list[list[Made]]) -> Iterator[list[Made]]:
-    """Yield the blocks; each is dropped as soon as the next one is asked for."""
-    blocks.reverse()
-    while blocks:
-        yield blocks.pop()
+def emptied(items: list[Made]) -> Iterator[Made]:
+    """Yield the items; each is dropped as soon as the next one is asked for."""
+    items.reverse()
+    while items:
+        yield items.pop()
 
 
 def taken(items: Sequence[Given], places: Iterable[int]) -> Sequence[Given]:
@@ -170,6 +174,26 @@ def taken(items: Sequence[Given], places: Iterable[int]) -> Sequence[Given]:
     if not is_spooled(items):
         return [items[place] for place in places]
     return Lazy(items, lambda item: item, np.fromiter(places, np.int64))
+
+
+def drawn(items: Sequence[Given], places: NDArray[np.int64]) -> Sequence[Given]:
+    """Return items as `taken` does; the places may be in any order, and come again."""
+    if not is_spooled(items):
+        return [items[place] for place in places.tolist()]
+    return Lazy(places, items.__getitem__)  # type: ignore[arg-type]
+
+
+def chained(parts: Sequence[Sequence[Given]]) -> Sequence[Given]:
+    """Return the items of all parts: a list, or `Lazy` if some are not in memory."""
+    if not any(map(is_spooled, parts)):
+        return [item for part in parts for item in part]
+    ends = [*accumulate(map(len, parts))]
+
+    def item(place: int) -> Given:
+        part = bisect(ends, place)
+        return parts[part][place - ends[part]]  # from its end: this is negative
+
+    return Lazy(range(ends[-1]), item)
 
 
 def made(items: Sequence[Given], make: Callable[[Given], Made]) -> Sequence[Made]:

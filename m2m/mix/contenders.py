@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from m2m.formats.spooled import chained
 from m2m.mix.mixture import Mixture, without_controls
 from m2m.mix.ranking import Ranked
 from m2m.recipe import Confirm
@@ -98,14 +99,12 @@ def budget_steps(confirm: Confirm, expert_steps: int, mixture: Mixture) -> int:
 
 def mixed_rows(
     rows: Mapping[str, Sequence[Row]], mixture: Mixture, rng: np.random.Generator
-) -> list[Row]:
+) -> Sequence[Row]:
     """Return one epoch of a mixture: as many rows as its datasets have, in its proportions.
 
     No row of a dataset comes twice before each came once; `rng` draws the rows that come once more
     or are left out.
     """
     total = sum(len(rows[name]) for name in mixture.datasets)
-    mixed: list[Row] = []
-    for name, weight in mixture.weight_by_dataset.items():
-        mixed += draw(rows[name], max(1, round(weight * total)), rng)
-    return mixed
+    weights = mixture.weight_by_dataset.items()
+    return chained([draw(rows[name], max(1, round(w * total)), rng) for name, w in weights])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,8 +42,8 @@ class Corpus:
     """
 
     name: str
-    samples: list[Sample]
-    held_out: list[Sample]
+    samples: Sequence[Sample]
+    held_out: Sequence[Sample]
     fingerprint: str
     sha256: str = ""
     long_rows: LongRows = NONE

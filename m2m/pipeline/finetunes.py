@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from m2m.adapter import read_extra
+from m2m.dataset.samples import lines_of
 from m2m.formats.journal import Journal
 from m2m.mix.contenders import budget_steps, mixed_rows
 from m2m.mix.mixture import Mixture
@@ -118,10 +119,10 @@ def rows_seen(inputs: Inputs, mixture: Mixture, counts: Mapping[int, int]) -> di
     seen = {}
     for name in mixture.datasets:
         samples = inputs.corpora[name].samples
-        times = [counts.get(id(sample), 0) for sample in samples]
-        unseen = {s.line for s, count in zip(samples, times, strict=True) if not count}
-        rows = len({sample.line for sample in samples})  # a row can be several samples
-        seen[name] = RowsSeen(rows - len(unseen), rows, sum(times) / len(times))
+        times = np.fromiter((counts.get(s.key, 0) for s in samples), np.int64, len(samples))
+        lines = lines_of(samples)
+        rows, unseen = (len(np.unique(some)) for some in (lines, lines[times == 0]))
+        seen[name] = RowsSeen(rows - unseen, rows, int(times.sum()) / len(times))
     return seen
 
 

@@ -18,12 +18,14 @@ from m2m.dataset.label_forms import labels_apart
 from m2m.dataset.noise import closed_set
 from m2m.dataset.normal_form import REMEDY, disagreement, form_of
 from m2m.dataset.row_source import left_out
+from m2m.dataset.samples import lines_of
 from m2m.errors import InputError, M2MError, Problems, ResourceError
 from m2m.evaluate.harness import Side
 from m2m.evaluate.normalised import normalised_task, task_texts
 from m2m.evaluate.targets import load_target, metric_of, refuse_same_rows
 from m2m.evaluate.tasks import Task, requests
 from m2m.formats.gguf import GGUFFile
+from m2m.formats.spooled import chained, drawn
 from m2m.kernels import bfloat16
 from m2m.llamacpp.model import check_gpu_layers
 from m2m.merge.belonging import trained_template
@@ -227,8 +229,8 @@ def _long(inputs: Inputs) -> Iterator[str]:
     limit = row_limit(inputs.recipe.train, inputs.base)
     corpora = [*inputs.corpora.values(), *([inputs.replay] if inputs.replay else [])]
     for corpus in (each for each in corpora if each.long_rows.any):
-        samples = [*corpus.samples, *corpus.held_out]
-        rows = len({sample.line for sample in samples}) + len(corpus.long_rows.skipped)
+        lines = lines_of(chained([corpus.samples, corpus.held_out]))
+        rows = len(np.unique(lines)) + len(corpus.long_rows.skipped)
         yield from corpus.long_rows.in_words(corpus.name, rows, limit)
 
 
@@ -265,8 +267,10 @@ def _endless(corpora: Mapping[str, Corpus], formatter: Formatter) -> Iterator[st
     if not trained_ends(formatter):
         return  # the base's own warnings already say this of all rows
     for name, corpus in corpora.items():
-        last = {sample.line: sample for sample in [*corpus.samples, *corpus.held_out]}
-        endless = sum(int(sample.ids[sample.loss_mask][-1]) not in ends for sample in last.values())
+        samples = chained([corpus.samples, corpus.held_out])
+        # Places of the last sample of each line, counted from the end.
+        last = np.unique(lines_of(samples)[::-1], return_index=True)[1]
+        endless = sum(int(s.ids[s.loss_mask][-1]) not in ends for s in drawn(samples, -1 - last))
         if endless:
             yield (
                 f"{endless} of {counted(len(last), 'row')} of {name} are trained without an "
@@ -355,7 +359,8 @@ def _replay(opened: Opened | None, recipe: Recipe) -> Corpus | None:
     corpus = read_corpus(Dataset("the replayed rows", train.replay_from), opened, recipe)
     if corpus is None:
         return None
-    return dataclasses.replace(corpus, samples=corpus.samples + corpus.held_out, held_out=[])
+    samples = chained([corpus.samples, corpus.held_out])
+    return dataclasses.replace(corpus, samples=samples, held_out=[])
 
 
 def _task(target: Target, part: Side, opened: Opened | None, recipe: Recipe) -> Task:

@@ -177,13 +177,11 @@ def find_leaks(inputs: Inputs) -> list[Leak]:
     if kept.get("key") == key:
         with suppress(KeyError, TypeError, ValueError):  # somebody changed the file: search again
             return [_kept(entry) for entry in as_list(kept["leaks"], "leaks", (dict,))]
-    read = {
-        name: load_dataset(
-            open_source(entry.files, corpora[name].sha256, options_of(entry)), RowMapping.of(entry)
-        )
-        for name, entry in datasets.items()
-    }
-    leaks = [leak for name, rows in read.items() if (leak := _leak(name, rows, asked))]
+    leaks = []
+    for name, entry in datasets.items():  # one at a time: a file may be large
+        source = open_source(entry.files, corpora[name].sha256, options_of(entry))
+        if leak := _leak(name, load_dataset(source, RowMapping.of(entry)), asked):
+            leaks.append(leak)
     write_json(stored, {"key": key, "leaks": [vars(leak) for leak in leaks]})
     return leaks
 

@@ -14,9 +14,11 @@ import numpy as np
 
 from m2m.arrays import F64
 from m2m.counted import counted
+from m2m.dataset.samples import lines_of
 from m2m.errors import InputError
 from m2m.evaluate.metrics import best_possible
 from m2m.evaluate.score import Score
+from m2m.formats.spooled import drawn
 from m2m.mix.mixture import Mixture
 from m2m.mix.ranking import Interval
 from m2m.mix.scoreboard import metric_name, scoreboard, target_name
@@ -147,9 +149,10 @@ def _job(inputs: Inputs, name: str, half: int) -> Job:
     """Return the training of an expert on one half of its rows; all else is the same."""
     corpus, job = inputs.corpora[name], expert_job(inputs, name)
     chosen = halves(corpus, inputs.recipe.train.seed)[half - 1]
+    among = np.isin(lines_of(corpus.samples), [*chosen])
     part = replace(
         corpus,
-        samples=[sample for sample in corpus.samples if sample.line in chosen],
+        samples=drawn(corpus.samples, np.flatnonzero(among)),
         fingerprint=fingerprint(rows=corpus.fingerprint, half=half),
     )
     # Before it has another name: no half replays rows of the other one.
@@ -160,10 +163,11 @@ def _job(inputs: Inputs, name: str, half: int) -> Job:
 
 def halves(corpus: Corpus, seed: int) -> tuple[set[int], set[int]]:
     """Return the lines of two halves of a dataset's rows, drawn by `seed`."""
-    drawn = np.random.default_rng(seed).permutation(_lines(corpus)).tolist()
-    return {*drawn[::2]}, {*drawn[1::2]}
+    lines = np.random.default_rng(seed).permutation(_lines(corpus)).tolist()
+    return {*lines[::2]}, {*lines[1::2]}
 
 
 def _lines(corpus: Corpus) -> list[int]:
     """Return the lines of the rows that are trained on; a row can be several samples."""
-    return sorted({sample.line for sample in corpus.samples})
+    lines: list[int] = np.unique(lines_of(corpus.samples)).tolist()
+    return lines

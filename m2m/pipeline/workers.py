@@ -155,8 +155,8 @@ def divide(inputs: Inputs, count: int, jobs: int) -> Portion:
 
 def _held_by_one(inputs: Inputs) -> int:
     """Return the bytes that a worker holds before it reads the base; this process holds more."""
-    rows = [row for corpus in inputs.corpora.values() for row in corpus.samples]
-    return _FRESH + sum(row.size + _ROW for row in rows)
+    corpora = inputs.corpora.values()
+    return _FRESH + sum(row.size + _ROW for corpus in corpora for row in corpus.samples)
 
 
 @dataclass

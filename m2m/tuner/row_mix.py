@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from m2m.dataset import BatchStream, Sample, split
+from m2m.formats.spooled import chained, drawn
 from m2m.recipe import Train
 from m2m.recipe.fields import ANYTIME
 
@@ -20,29 +21,30 @@ LEAST_ROWS = 200
 MOST_HELD_OUT = 64
 
 
-def hold_out(samples: Sequence[Sample], config: Train) -> tuple[list[Sample], list[Sample]]:
+def hold_out(samples: Sequence[Sample], config: Train) -> tuple[Sequence[Sample], list[Sample]]:
     """Split samples into those to train on and those held out, by `holdout` and `seed`."""
     if config.holdout <= 0 or len(samples) < LEAST_ROWS:
-        return list(samples), []
+        return samples, []
     return split(samples, config.seed, min(config.holdout, MOST_HELD_OUT / len(samples)))
 
 
 def replayed(
     own: Sequence[Row], others: Sequence[Sequence[Row]], fraction: float, rng: np.random.Generator
-) -> list[Row]:
+) -> Sequence[Row]:
     """Return `own`, then equal parts of `others`, which are `fraction` of all rows."""
     total = round(len(own) * fraction / (1.0 - fraction))
-    rows = list(own)
+    parts = [own]
     for number, source in enumerate(others):
         count = total * (number + 1) // len(others) - total * number // len(others)
-        rows += draw(source, count, rng)
-    return rows
+        parts.append(draw(source, count, rng))
+    return chained(parts)
 
 
-def draw(rows: Sequence[Row], count: int, rng: np.random.Generator) -> list[Row]:
+def draw(rows: Sequence[Row], count: int, rng: np.random.Generator) -> Sequence[Row]:
     """Return `count` of `rows`, in their order: each once before any is taken twice."""
     whole, rest = divmod(count, len(rows))
-    return [*rows] * whole + [rows[i] for i in sorted(rng.permutation(len(rows))[:rest])]
+    once_more = np.sort(rng.permutation(len(rows))[:rest])
+    return drawn(rows, np.concatenate([np.tile(np.arange(len(rows)), whole), once_more]))
 
 
 def mixed_held_out(
@@ -83,13 +85,14 @@ def steps_needed(samples: Sequence[Sample], config: Train) -> int:
 
 def passes(samples: Sequence[Sample], config: Train, steps: int) -> float:
     """Return how often a training of that many steps sees each row, on average."""
-    return times_seen(samples, config, steps).total() / len(samples)
+    stream = stream_of(samples, config)
+    return sum(len(stream.skip(config.accumulate)[0]) for _ in range(steps)) / len(samples)
 
 
 def times_seen(samples: Sequence[Sample], config: Train, steps: int) -> Counter[int]:
-    """Return how often a training of that many steps sees each row, by the row's `id()`."""
+    """Return how often a training of that many steps sees each row, by the row's `key`."""
     stream = stream_of(samples, config)
-    return Counter(id(row) for _ in range(steps) for row in stream.skip(config.accumulate)[0])
+    return Counter(row.key for _ in range(steps) for row in stream.skip(config.accumulate)[0])
 
 
 def budget(config: Train, row_mixes: Sequence[Sequence[Sample]]) -> int:

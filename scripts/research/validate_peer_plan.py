@@ -110,7 +110,7 @@ class Plan:
         """Plan a real fine-tune, on the rows that m2m draws for it."""
         rng = np.random.default_rng(self.inputs.recipe.train.seed + seed)
         longer = len(mixture.datasets) if regime == "proportional" else 1
-        rows = mixed_rows(self.own, mixture, rng)
+        rows = [*mixed_rows(self.own, mixture, rng)]
         return self.training(f"{regime}-{seed}|{key(mixture)}", rows, Way(longer, seed=seed))
 
     def experts(self, title: str) -> dict[str, str]:
@@ -120,7 +120,7 @@ class Plan:
             if way.replay:
                 others = [other for label, other in self.own.items() if label != name]
                 rng = np.random.default_rng(self.inputs.recipe.train.seed)
-                rows = replayed(rows, others, way.replay, rng)
+                rows = [*replayed(rows, others, way.replay, rng)]
             start = "warm" if way.warm else ""
             trained[name] = self.training(f"{title}|{name}", rows, way, start)
         return trained
@@ -162,7 +162,7 @@ def pack(inputs: Inputs, path: Path) -> None:
     chosen = {regime: _drawn(names, regime) for regime in REGIMES}
     everything = Mixture.uniform(names)
     rng = np.random.default_rng(inputs.recipe.train.seed)
-    warm = plan.training("warm", mixed_rows(plan.own, everything, rng), Way(steps=WARM))
+    warm = plan.training("warm", [*mixed_rows(plan.own, everything, rng)], Way(steps=WARM))
     plan.stage("experts", [warm], keep=True)
     for program, titles in _bundles(len(names)):
         trained = {title: plan.experts(title) for title in titles}

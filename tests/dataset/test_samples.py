@@ -21,6 +21,7 @@ from m2m.dataset.row_source import open_source
 from m2m.dataset.samples import shelved
 from m2m.errors import InputError
 from m2m.formats.records import rows_text
+from m2m.formats.spooled import is_spooled
 from m2m.opening import Text
 from m2m.tokenizer import ChatTemplate, Formatter, Tokenizer
 from tests.tiny import CHATML, pico_config, pico_dataset, pico_metadata
@@ -103,7 +104,7 @@ def test_a_split_is_seeded_and_loses_nothing() -> None:
     samples = [sample([n, 1, 2], 1) for n in range(20)]
     kept, held = split(samples, seed=3, fraction=0.2)
     assert len(held) == 4
-    assert sorted(int(each.ids[0]) for each in kept + held) == list(range(20))
+    assert sorted(int(each.ids[0]) for each in [*kept, *held]) == list(range(20))
     assert [s.ids[0] for s in split(samples, 3, 0.2)[1]] == [s.ids[0] for s in held]
     assert [s.ids[0] for s in split(samples, 4, 0.2)[1]] != [s.ids[0] for s in held]
     assert split(samples, 3, 0.0) == (samples, [])
@@ -146,8 +147,8 @@ def test_samples_in_a_file_are_those_in_memory() -> None:
         made.append(Sample(ids, rng.integers(0, 2, len(ids)).astype(bool), number, number % 2))
     kept = [(s.ids.tolist(), s.loss_mask.tolist(), s.line, s.turn, len(s), s.size) for s in made]
     samples = shelved(iter(made), held=1000)
-    assert sum(isinstance(sample._packed, bytes) for sample in samples) < 30
-    again = pickle.loads(pickle.dumps(samples[:50])) + samples[50:]
+    assert is_spooled(samples) and not is_spooled(shelved(iter(made)))
+    again = pickle.loads(pickle.dumps(samples))
     for found in (samples, again):
         assert kept == [
             (s.ids.tolist(), s.loss_mask.tolist(), s.line, s.turn, len(s), s.size) for s in found

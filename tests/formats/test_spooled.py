@@ -21,7 +21,7 @@ from m2m.formats.byte_parts import ByteSource
 from m2m.formats.large_text import Lines
 from m2m.formats.records import rows_text
 from m2m.formats.rowfile import Fault, Options, Record
-from m2m.formats.spooled import Lazy, Spooled, collected, is_spooled
+from m2m.formats.spooled import Lazy, Spooled, chained, collected, drawn, is_spooled
 from m2m.pipeline.leaks import Asking
 from tests.tiny import write_jsonl
 
@@ -53,6 +53,12 @@ def test_rows_are_found_by_their_place() -> None:
     some = Lazy(packed, lambda record: record.line, np.array([1, 5, 2999]))
     assert [*some] == [2, 6, 3000] and some[1] == 6 and some[1:] == [6, 3000] and len(some) == 3
     assert collected(records) == records
+    order = np.array([2999, 0, 0, 1024])
+    for own in (records, packed):
+        assert [*drawn(own, order)] == [records[n] for n in order]
+        both = chained([records[:2], own, [], own])
+        assert [*both] == [*records[:2], *records, *records] and both[3002] == records[0]
+        assert both[-1] == records[-1] and both[1:3] == [records[1], records[0]]
 
 
 FILES: dict[str, list[dict[str, Any]]] = {

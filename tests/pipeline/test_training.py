@@ -10,19 +10,25 @@ import pytest
 
 from m2m.adapter import read_extra
 from m2m.checkpoint import BaseModel
+from m2m.dataset import samples
 from m2m.errors import InputError, RecipeError, ResourceError
+from m2m.formats import spooled
+from m2m.formats.spooled import is_spooled
 from m2m.kernels import bfloat16
 from m2m.machine import resident_bytes
 from m2m.mix.mixture import Mixture
 from m2m.nn.decoder import Decoder
 from m2m.pipeline import experts as experts_module
-from m2m.pipeline.finetunes import FineTuner, mixed_corpus
+from m2m.pipeline.finetunes import FineTuner, mixed_corpus, rows_seen
 from m2m.pipeline.inputs import expert_corpus, read_inputs
+from m2m.pipeline.leaks import find_leaks
+from m2m.pipeline.more_rows import halves
 from m2m.pipeline.run import Run
 from m2m.pipeline.trained_run import TrainedRun
 from m2m.progress import Silent
 from m2m.recipe import changed, load_recipe
 from m2m.store import run_lock
+from m2m.tuner import row_mix
 from m2m.tuner.saving import Saving
 from tests.pipeline.scenario import make_scenario
 from tests.tiny import pico_dataset
@@ -114,6 +120,32 @@ def test_replayed_rows_come_from_the_other_datasets_and_are_known_by_the_fingerp
     inputs, alone = read_inputs(load_recipe(recipe)), Mixture.uniform(["copy"])
     tuner = FineTuner(TrainedRun(inputs, {"copy": recipe.parent}, Silent()))
     assert tuner.adapters([alone])[alone] == inputs.files.finetunes / "12" / "copy"
+
+
+def test_a_training_from_a_temporary_file_has_the_rows_of_one_in_memory(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pico_dataset(recipe.parent / "general.jsonl", "first", 40)
+    more = 'steps = 12\nholdout = 0.1\nreplay = 0.5\nreplay_from = "general.jsonl"'
+    change(recipe, "steps = 12", more)
+    monkeypatch.setattr(row_mix, "LEAST_ROWS", 10)
+    found = []
+    for held in (1 << 30, 1):
+        monkeypatch.setattr(spooled, "_HELD", held)
+        monkeypatch.setattr(samples, "_HELD", held)
+        inputs = read_inputs(load_recipe(recipe))
+        assert is_spooled(inputs.corpora["copy"].samples) == (held == 1)
+        mixture = Mixture(("copy", "upper"), (0.2, 0.8))
+        corpora = [mixed_corpus(inputs, mixture), expert_corpus(inputs, inputs.corpora["copy"])]
+        parts = [each.samples for each in corpora] + [each.held_out for each in corpora]
+        counts = row_mix.times_seen(corpora[0].samples, inputs.recipe.train, 3)
+        halved = [sorted(half) for half in halves(inputs.corpora["upper"], 0)]
+        found.append(
+            ([[sample._bytes() for sample in part] for part in parts], inputs.warnings, halved,
+             rows_seen(inputs, mixture, counts), find_leaks(inputs), sorted(counts.values()))
+        )  # fmt: skip
+        inputs.files.leaks.unlink()
+    assert found[0] == found[1] and all(found[0][0])
 
 
 def test_a_replay_file_feeds_experts_and_confirming_fine_tunes_alike(recipe: Path) -> None:
