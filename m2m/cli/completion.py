@@ -32,8 +32,8 @@ def completion(shell: str) -> None:
     if kind is None:
         raise AssertionError("supported shells: bash, zsh and fish")
     group = click.get_current_context().find_root().command
-    say(*kind(group, {}, "m2m", "_M2M_COMPLETE").source().split("\n"))
-    say(f"Install it with:  {INSTALL[shell]}", err=True)
+    say(*kind(group, {}, "m2m", "_M2M_COMPLETE").source().split("\n"), copied=True)
+    say(f"Install it with:  {INSTALL[shell]}", err=True, copied=True)
 
 
 COMMANDS = [completion]

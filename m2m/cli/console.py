@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import time
@@ -10,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -141,14 +142,32 @@ def stoppable(progress: TerminalProgress) -> Iterator[None]:
             signal.signal(stop_signal, handler)
 
 
-def say(*lines: str, err: bool = False) -> None:
+def say(*lines: str, err: bool = False, copied: bool = False) -> None:
     """Print lines on stdout or stderr; everything except tables and JSON goes through here.
 
-    A line stays one line, and nothing in it can control the terminal. `m2m COMMAND RECIPE` in it
-    gets the user's recipe and options.
+    A line stays one line, unless a terminal is too narrow for it, and nothing in it can control the
+    terminal. `m2m COMMAND RECIPE` in it gets the user's recipe and options. Lines that are `copied`
+    are left whole, for people who paste them.
     """
     for line in lines:
-        click.echo(one_line(named(line)), err=err)
+        text = one_line(named(line))
+        click.echo(text if copied else _at_spaces(text, sys.stderr if err else sys.stdout), err=err)
+
+
+def _at_spaces(line: str, stream: TextIO) -> str:
+    """Break a line that is too long for a terminal between words, and not within `commands`."""
+    import textwrap
+
+    width = os.get_terminal_size(stream.fileno()).columns if stream.isatty() else 0
+    if not 0 < width < len(line):
+        return line
+    start = len(line) - len(line.lstrip())
+    indent = " " * (start + 2 if start else 0)
+    whole = re.sub("`[^`]*`", lambda command: command[0].replace(" ", "\0"), line)
+    broken = textwrap.TextWrapper(
+        width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    ).fill(whole)
+    return broken.replace("\0", " ")
 
 
 def warn(warnings: Iterable[str]) -> None:
@@ -158,7 +177,7 @@ def warn(warnings: Iterable[str]) -> None:
 
 def say_next(line: str) -> None:
     """Print the command to type next on stdout."""
-    say(f"Next       {line}")
+    say(f"Next       {line}", copied=True)
 
 
 def say_on(text: str) -> None:
@@ -293,11 +312,10 @@ def stdout_console() -> Console:
 def _bars() -> RichProgress:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
+    from rich.table import Column
 
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[text]}", markup=False),
-        console=Console(stderr=True),
-        transient=True,
-    )
+    console = Console(stderr=True)
+    whole = Column(no_wrap=False, overflow="fold")  # no name is cut
+    text = TextColumn("{task.description}  {task.fields[text]}", markup=False, table_column=whole)
+    bar = BarColumn(bar_width=min(24, console.width // 8))
+    return Progress(bar, text, console=console, transient=True)

@@ -136,7 +136,7 @@ def say_questions(questions: Sequence[str], lines: Sequence[str]) -> None:
         one = "this line, with your words in place of those with ?"
         say(f"To answer, type {one if len(lines) == 1 else 'one of these lines'}:")
         for line in lines:
-            say(f"  {line}")
+            say(f"  {line}", copied=True)
 
 
 def _show_row(shown: ShownRow, part: str, head: str) -> None:

@@ -170,10 +170,10 @@ def init(
         _check(started)
     long = (planned or (planned is None and asking)) and _hours(started)
     if asking:
-        say(f"The same again without questions: {wanted.command.line()}", err=True)
+        say(f"The same again without questions: {wanted.command.line()}", err=True, copied=True)
     say(f"Wrote {started.recipe}. Add the licences of the data if you know them. Then run:")
     limit = ["--hours", str(_LIMIT)] if long else []
-    say(f"  {shlex.join(['m2m', 'run', str(started.recipe), *roots, *limit])}")
+    say(f"  {shlex.join(['m2m', 'run', str(started.recipe), *roots, *limit])}", copied=True)
 
 
 def _wanted(
@@ -198,16 +198,16 @@ def _open(started: Started) -> None:
     """Say how to answer the questions of a recipe."""
     say(f"Wrote {started.recipe}, but m2m refuses it until you have replaced each ?:")
     for line in started.open_lines:
-        say(f"  {line}")
+        say(f"  {line}", copied=True)
     if started.lines:
         one = "this line, with your words in place of those with ?"
         which = one if len(started.lines) == 1 else "one of these lines"
         say(f"Or delete {started.recipe} and type {which}:")
     for line in started.lines:
-        say(f"  {line}")
+        say(f"  {line}", copied=True)
     roots = [part for root in started.roots for part in ("--data-root", str(root))]
     say("If you write into it, add the licences, too, then run:")
-    say(f"  {shlex.join(['m2m', 'data', 'preview', str(started.recipe), *roots])}")
+    say(f"  {shlex.join(['m2m', 'data', 'preview', str(started.recipe), *roots])}", copied=True)
 
 
 def _show(started: Started, rows: int) -> None:

@@ -85,7 +85,7 @@ def judge(
         say(f"Page     {page}")
         say(f"         {counted(key.asked, 'pair')} to judge; {same} more have the same answers")
         say("Next     send the page to speakers; when their files are back:")
-        say(f"         m2m judge {run} answers-*.json")
+        say(f"         m2m judge {run} answers-*.json", copied=True)
 
     about = {"page": str(page), "target": key.target, "part": key.part, "models": key.models}
     show.result({**about, "pairs": key.asked, "same": same}, as_json, made)

@@ -51,7 +51,7 @@ def run(
     """Do everything: train, search, confirm, export, report.
 
     The answer begins with a verdict. If that is "nothing learned", "keep the base" or "suspect", a
-    GGUF is only made with --anyway. You can stop it at any time, even by pulling the plug: the same
+    GGUF is only made with --anyway. You can stop it at any time, and the power may fail: the same
     command continues. --json prints one line for each recipe, also if it fails; docs/reference.md
     has its fields. The exit code is 1 if a recipe failed. With --hours, longer runs are cut down,
     and m2m prints each cut.
@@ -86,7 +86,16 @@ def train(
     with opened(recipe, quiet, "train", share=share, allow_leaks=allow_leaks) as work:
         trained = work.train()
         adapters = {"adapters": [adapter.as_json() for adapter in trained]}
-        show.result(adapters, as_json, lambda: show.adapters(trained), then="m2m search RECIPE")
+        none = (
+            'Nothing to train: [search] strategy = "none" gives no dataset an adapter of its own.'
+        )
+        searches = work.recipe.searches
+        show.result(
+            adapters,
+            as_json,
+            lambda: show.adapters(trained) if searches else say(none),
+            "m2m search RECIPE" if searches else "m2m confirm RECIPE",
+        )
 
 
 @click.command("search")

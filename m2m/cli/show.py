@@ -215,7 +215,7 @@ def run(result: RunResult, datasets: int) -> None:
         )
         return
     exported(result.exported)
-    say(f"Try it     m2m chat {shlex.quote(str(result.exported.gguf))}")
+    say(f"Try it     m2m chat {shlex.quote(str(result.exported.gguf))}", copied=True)
 
 
 def sampled(answers: Answers) -> None:

@@ -64,7 +64,7 @@ def list_command(
     if files:
         for row in listing.rows:
             if row.entry.path:
-                say(str(row.entry.path))
+                say(str(row.entry.path), copied=True)
         return
     show.result(
         listing.as_json(), as_json, lambda: _reasons(listing) if reasons else _table(listing)

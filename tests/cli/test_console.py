@@ -66,6 +66,49 @@ def test_a_terminal_gets_the_stage_and_a_bar_under_it(tmp_path: Path) -> None:
     assert "training a: 3/3 steps in " in shown
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="opens a pseudo-terminal")
+def test_a_narrow_terminal_cuts_no_name_and_breaks_no_word() -> None:
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    name, command = "Rediyo_Kano_labarai_da_hirarraki_2023", "m2m run recipe.toml --hours 8"
+    code = f"""
+from m2m.cli.console import TerminalProgress, say
+say("  Words of a sentence about {name} and `{command}` in it.")
+say("Next   " + "m2m " * 20, copied=True)
+progress = TerminalProgress()
+progress.start("training {name} (1 of 3)", 3, "steps")
+progress.advance(1, "loss 1.5")
+progress.finish()
+"""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 60, 0, 0))
+    environment = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
+    root = Path(__file__).parent.parent.parent
+    subprocess.run(
+        [sys.executable, "-c", code],
+        stdout=theirs,
+        stderr=theirs,
+        env={**environment, "TERM": "xterm"},
+        cwd=root,
+        check=True,
+    )
+    os.close(theirs)
+    shown = os.read(ours, 1 << 16).decode("utf-8")
+    os.close(ours)
+    lines = shown.replace("\r", "").split("\n")
+    assert lines[:3] == [
+        "  Words of a sentence about",
+        f"    {name} and",
+        f"    `{command}` in it.",
+    ]
+    assert lines[3] == "Next   " + "m2m " * 20
+    assert "…" not in shown
+    assert shown.count(f"training {name}") >= 2  # the bar, and the line that stays
+
+
 @pytest.mark.slow
 def test_a_run_leaves_a_log_also_of_its_failure(tmp_path: Path) -> None:
     recipe = make_scenario(tmp_path)

@@ -54,6 +54,14 @@ def test_the_options_of_the_user_are_repeated(finished_run: Path, tmp_path: Path
     assert shlex.split(line)[2:] == [str(recipe), *given]
 
 
+def test_training_without_experts_says_so(finished_run: Path, tmp_path: Path) -> None:
+    recipe = copied(finished_run, tmp_path)
+    status, output = m2m("train", recipe, "--set", "search.strategy=none")
+    assert status == 0, output
+    assert 'Nothing to train: [search] strategy = "none"' in output
+    assert f"Next       m2m confirm {recipe} --set search.strategy=none" in output
+
+
 def test_a_command_without_the_options_gets_the_folder(tmp_path: Path, finished_run: Path) -> None:
     recipe = copied(finished_run, tmp_path)
     context = click.Context(cli)
