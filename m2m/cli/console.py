@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+import textwrap
 import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -77,6 +78,8 @@ class TerminalProgress:
         if self._meter is None:
             return
         self._meter.advance(amount, detail, earlier=earlier)
+        if self.expected:
+            self.expected.least = self._meter.left or 0.0
         if self._bars is not None:
             last = self._bars.task_ids[-1]
             self._bars.update(last, advance=amount, text=one_line(str(self._meter)))
@@ -156,18 +159,14 @@ def say(*lines: str, err: bool = False, copied: bool = False) -> None:
 
 def _at_spaces(line: str, stream: TextIO) -> str:
     """Break a line that is too long for a terminal between words, and not within `commands`."""
-    import textwrap
-
     width = os.get_terminal_size(stream.fileno()).columns if stream.isatty() else 0
     if not 0 < width < len(line):
         return line
-    start = len(line) - len(line.lstrip())
-    indent = " " * (start + 2 if start else 0)
+    indent = line[: len(line) - len(line.lstrip())]
+    apart: Any = dict.fromkeys(("break_long_words", "break_on_hyphens"), False)
+    apart["subsequent_indent"] = indent and f"{indent}  "
     whole = re.sub("`[^`]*`", lambda command: command[0].replace(" ", "\0"), line)
-    broken = textwrap.TextWrapper(
-        width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-    ).fill(whole)
-    return broken.replace("\0", " ")
+    return textwrap.fill(whole, width, **apart).replace("\0", " ")
 
 
 def warn(warnings: Iterable[str]) -> None:
@@ -317,5 +316,5 @@ def _bars() -> RichProgress:
     console = Console(stderr=True)
     whole = Column(no_wrap=False, overflow="fold")  # no name is cut
     text = TextColumn("{task.description}  {task.fields[text]}", markup=False, table_column=whole)
-    bar = BarColumn(bar_width=min(24, console.width // 8))
+    bar = BarColumn(min(24, console.width // 8))
     return Progress(bar, text, console=console, transient=True)

@@ -85,17 +85,11 @@ def train(
 
     with opened(recipe, quiet, "train", share=share, allow_leaks=allow_leaks) as work:
         trained = work.train()
-        adapters = {"adapters": [adapter.as_json() for adapter in trained]}
-        none = (
-            'Nothing to train: [search] strategy = "none" gives no dataset an adapter of its own.'
-        )
-        searches = work.recipe.searches
-        show.result(
-            adapters,
-            as_json,
-            lambda: show.adapters(trained) if searches else say(none),
-            "m2m search RECIPE" if searches else "m2m confirm RECIPE",
-        )
+        none = 'No adapters: [search] strategy = "none" trains on all datasets at once.'
+        shown, then = (lambda: show.adapters(trained)), "m2m search RECIPE"
+        if not work.recipe.searches:
+            shown, then = (lambda: say(none)), "m2m confirm RECIPE"
+        show.result({"adapters": [each.as_json() for each in trained]}, as_json, shown, then)
 
 
 @click.command("search")

@@ -86,7 +86,6 @@ def adapters(trained: Sequence[Trained]) -> None:
 
 def ranking(result: Ranking) -> None:
     """Print the top and the bottom of the ranking, each dataset's worth, and pairs of datasets."""
-    from m2m.counted import counted
     from m2m.evaluate.same import in_words
     from m2m.results.ranking import ranking_tables
 
@@ -275,7 +274,6 @@ def print_result(table: ResultTable) -> None:
 
 def comparison(compared: Comparison) -> None:
     """Print scores of models: a table per task, also by facet, and the paired differences."""
-    from m2m.counted import counted
     from m2m.evaluate.same import in_words
 
     for task in dict.fromkeys(str(evaluated.task.path) for evaluated in compared.results):

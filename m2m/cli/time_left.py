@@ -22,7 +22,7 @@ _ORDER = ("train", "search", "confirm", "export")
 class TimeLeft:
     """Counts down the seconds of a plan, stage by stage.
 
-    A stage that takes longer than planned has no time left; the later ones keep theirs.
+    A stage that takes longer than planned has the time of its bar left; the later ones keep theirs.
 
     Args:
         planned: seconds by the name of a plan's stage.
@@ -36,18 +36,19 @@ class TimeLeft:
             own = _PARTS.get(name, name)
             if own in self.seconds:
                 self.seconds[own] += seconds
-        self._stage, self._since = "", time.monotonic()
+        self.enter("")
 
     def enter(self, stage: str) -> None:
         """Note that a stage begins."""
         self._stage, self._since = stage, time.monotonic()
+        self.least = 0.0  # seconds that the present bar still takes
 
     @property
     def left(self) -> float | None:
         """Return the seconds for all that is left; None if it is not known."""
         if self._stage not in self.seconds:
             return None
-        own = max(0.0, self.seconds[self._stage] - (time.monotonic() - self._since))
+        own = max(self.least, self.seconds[self._stage] - (time.monotonic() - self._since))
         place = [*self.seconds].index(self._stage)
         return own + sum([*self.seconds.values()][place + 1 :])
 

@@ -20,7 +20,7 @@ from m2m.mix.make_strategy import make_strategy
 from m2m.mix.mixture import BASE, Mixture
 from m2m.mix.space import LISTED, Space
 from m2m.mix.strategy import Cost, Strategy
-from m2m.pipeline.experts import goes_on
+from m2m.pipeline.experts import expert_job, goes_on
 from m2m.pipeline.finetunes import training_rows
 from m2m.pipeline.inputs import Inputs, expert_passes
 from m2m.pipeline.kept import finished_experts
@@ -29,6 +29,7 @@ from m2m.planning.calibration import Aside, Rates, count_tokens
 from m2m.planning.until import HALVING, LAST, SEARCH, TRAIN, FirstPass, Rungs
 from m2m.recipe import Recipe
 from m2m.recipe.fields import UNTIL
+from m2m.tuner.checkpointing import checkpoint_path, saved_step
 
 # A checkpoint holds the adapter, AdamW's two states and the best adapter so far; one more with
 # a schedule that keeps a mean.
@@ -151,7 +152,7 @@ class Work:
         """Plan one adapter for every dataset that has none yet."""
         made, experts = finished_experts(self.inputs), self.inputs.expert_names
         left = [name for name in experts if name not in made]
-        seconds = sum(self._training(self.recipe.train.steps, name) for name in left)
+        seconds = sum(self._training(self._steps_left(name), name) for name in left)
         if first := self.first:
             tried = [name for name in first.names if name not in experts]
             seconds += sum(self._training(first.steps, name) for name in tried)
@@ -176,6 +177,12 @@ class Work:
             self.rates.adapter_bytes if left else 0
         )
         return PlannedStage(TRAIN, what, seconds, peak, disk)
+
+    def _steps_left(self, name: str) -> int:
+        """Return the steps that an expert still needs; a stopped one goes on from its state."""
+        job = expert_job(self.inputs, name)
+        state = job.state or checkpoint_path(job.folder)
+        return max(0, job.steps - saved_step(state, job.identity(self.inputs.base)))
 
     def search(self) -> PlannedStage:
         """Plan the base on dev, the strategy's mixtures, and the finalists as they are exported."""
@@ -262,10 +269,9 @@ class Work:
         rungs, rates = self.rungs(), self.rates
         seconds = self._training(rungs.steps) + len([*rungs]) * (rates.decoder + rates.surrogate)
         seconds += rungs.checks * self._check_seconds()
-        first = rungs.first
-        what = f"one contender of {counted(first, 'step')}"
+        what = f"one contender of {counted(rungs.first, 'step')}"
         if rungs.contenders > 1:
-            what = f"about {rungs.contenders} contenders of {first:,} steps; the better half "
+            what = f"about {rungs.contenders} contenders of {rungs.first:,} steps; the better half "
             what += f"goes on, up to {rungs.top:,}"
         kept = rungs.checks + (_CHECKPOINTS + 1) * rungs.contenders
         peak = max(rates.training_bytes, rates.scoring_bytes)

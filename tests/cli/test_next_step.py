@@ -58,7 +58,7 @@ def test_training_without_experts_says_so(finished_run: Path, tmp_path: Path) ->
     recipe = copied(finished_run, tmp_path)
     status, output = m2m("train", recipe, "--set", "search.strategy=none")
     assert status == 0, output
-    assert 'Nothing to train: [search] strategy = "none"' in output
+    assert 'No adapters: [search] strategy = "none"' in output
     assert f"Next       m2m confirm {recipe} --set search.strategy=none" in output
 
 

@@ -30,6 +30,8 @@ def test_the_stages_of_a_plan_are_counted_down(monkeypatch: pytest.MonkeyPatch) 
     assert left.left == 75 + 30 + 60 + 10
     now[0] += 500  # slower than planned: the other stages still take their time
     assert left.left == 100
+    left.least = 30.0  # as the bar says
+    assert left.left == 130
     left.enter("confirm")
     assert left.left == 70
     assert str(left) == "about 1 min 10 s for all that is left"

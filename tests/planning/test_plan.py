@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from m2m.cli.main import cli
-from m2m.errors import DeviceError, InputError
+from m2m.errors import DeviceError, InputError, Interrupted
 from m2m.evaluate.evaluator import Evaluator
 from m2m.ggml.devices import list_devices
 from m2m.llamacpp.model import LlamaModel
@@ -32,6 +32,7 @@ from m2m.progress import Silent
 from m2m.recipe import Confirm, Quantize, Search, load_recipe
 from m2m.tuner.saving import GIB
 from tests.pipeline.scenario import make_scenario
+from tests.pipeline.test_until import Stopping
 
 RATES = Rates(
     decoder=1.0,
@@ -76,6 +77,13 @@ def test_the_arithmetic_of_each_step(inputs: Inputs) -> None:
     assert confirm.seconds == pytest.approx((2 * 4 / 7 + 1) * tuned + 1 + 2 + scored)
     assert export.seconds == pytest.approx(3.0)
     assert [step.peak_rss_bytes for step in (train, search)] == [1 << 20, 2 << 20]
+
+
+def test_an_expert_that_was_stopped_needs_the_rest_of_its_steps(inputs: Inputs) -> None:
+    with pytest.raises(Interrupted, match="stopped copy after step 7 of 12"):
+        Run(inputs.recipe, Stopping(7)).train()
+    train = plan_with(inputs, RATES).stages[0]
+    assert train.seconds == pytest.approx(12 * 6 - 7 * 1 + (2 + 4 + 4) * 0.5 + 1)
 
 
 def test_settings_change_what_is_planned(inputs: Inputs) -> None:
