@@ -138,7 +138,9 @@ class DatasetFile:
         self.questions, self.answers = ([comparable(t) for t in self.sides[s]] for s in SIDES)
         self.texts = list(map(joined, self.questions, self.answers))
         # Another file may have the same row with another frame.
-        self.whole = [*map(self._comparable, range(len(self.rows)), sides[0], sides[1])]
+        whole = map(self._comparable, range(len(self.rows)), sides[0], sides[1])
+        both = zip(self.texts, whole, strict=True)
+        self.whole = [text if text == form else form for text, form in both]  # one copy of each
         result.form = form_of(self.plain)
 
     def _comparable(self, place: int, question: str, answer: str) -> str:

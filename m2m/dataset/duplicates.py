@@ -11,7 +11,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from m2m.dataset.grams import character_grams
+from m2m.dataset.grams import character_grams, chunks
 
 NEAR = 0.8  # Jaccard similarity of shingles from which two texts count as nearly the same
 SHINGLE = 5  # characters
@@ -19,7 +19,6 @@ SHINGLE = 5  # characters
 _BANDS, _ROWS = 8, 4
 _LIKELY = 0.5
 _PAIRS = 1 << 14  # pairs compared at once: bounds memory
-_CHUNK = 1 << 21  # characters hashed at once: bounds memory
 _NOTHING = np.iinfo(np.uint32).max
 
 
@@ -97,7 +96,7 @@ def _signatures(texts: Sequence[str], rng: np.random.Generator) -> NDArray[np.ui
     factors, shifts = rng.integers(0, 1 << 63, (2, count), np.uint64)
     factors |= np.uint64(1)
     signatures = np.full((len(texts), count), _NOTHING, np.uint32)
-    for start, end in _chunks([len(text) for text in texts]):
+    for start, end in chunks(texts):
         hashes, rows = character_grams(texts[start:end], SHINGLE)
         if not len(hashes):
             continue
@@ -106,16 +105,6 @@ def _signatures(texts: Sequence[str], rng: np.random.Generator) -> NDArray[np.ui
             mixed = (hashes * factors[number] + shifts[number]) >> np.uint64(32)
             signatures[start + rows[begins], number] = np.minimum.reduceat(mixed, begins)
     return signatures
-
-
-def _chunks(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
-    start, size = 0, 0
-    for place, length in enumerate(lengths):
-        if size and size + length > _CHUNK:
-            yield start, place
-            start, size = place, 0
-        size += length
-    yield start, len(lengths)
 
 
 def _proposed(signatures: NDArray[np.uint32]) -> list[tuple[int, int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from m2m.dataset.sameness import normalize
 
 # FNV-1a's 64-bit prime: it is odd, so the position of a letter in the gram matters.
 _PRIME = np.uint64(0x100000001B3)
+_CHUNK = 1 << 18  # characters
 
 
 def character_grams(
@@ -37,6 +38,17 @@ def character_grams(
         hashes = (hashes ^ letters[places + offset]) * _PRIME
         hashes ^= hashes >> np.uint64(29)
     return hashes, np.repeat(np.arange(len(texts)), lengths)[places]
+
+
+def chunks(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Yield the start and the end of texts whose n-grams are made at once, to bound memory."""
+    start, size = 0, 0
+    for place, text in enumerate(texts):
+        if size and size + len(text) > _CHUNK:
+            yield start, place
+            start, size = place, 0
+        size += len(text)
+    yield start, len(texts)
 
 
 def letters(text: str) -> str:
@@ -104,34 +116,38 @@ def without_frame(texts: Sequence[str]) -> list[str]:
 
 def head_and_tail(texts: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the words with which at least half of the texts begin, and end (last word first)."""
-    words = [text.split() for text in texts]
-    head = _shared_words(words)
-    return head, _shared_words([_cut(row, head)[::-1] for row in words])
+    head = _shared_words(texts)
+    rests = [" ".join(_cut(text.split(), head)) for text in texts] if head else texts
+    return head, _shared_words(rests, backward=True)
 
 
-def unframed(texts: Iterable[str], shared: tuple[tuple[str, ...], tuple[str, ...]]) -> list[str]:
-    """Return texts without the words of `head_and_tail`."""
+def unframed(texts: Sequence[str], shared: tuple[tuple[str, ...], tuple[str, ...]]) -> list[str]:
+    """Return texts without the words of `head_and_tail`; one that has none of them is itself."""
     head, tail = shared
     backward = (_cut(text.split(), head)[::-1] for text in texts)
-    return [" ".join(_cut(row, tail)[::-1]) for row in backward]
+    rests = (" ".join(_cut(row, tail)[::-1]) for row in backward)
+    return [text if text == rest else rest for text, rest in zip(texts, rests, strict=True)]
 
 
 def frame(texts: Sequence[str]) -> str:
     """Return the words that `without_frame` removes, in normal form; "" if there are none."""
-    words = [text.split() for text in texts]
-    tail = _shared_words([row[::-1] for row in words])
-    return normalize(" ".join([*_shared_words(words), *tail[::-1]]))
+    tail = _shared_words(texts, backward=True)
+    return normalize(" ".join([*_shared_words(texts), *tail[::-1]]))
 
 
-def _shared_words(rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    """Return the longest beginning that at least half of the rows, and at least three, share."""
+def _shared_words(texts: Sequence[str], *, backward: bool = False) -> tuple[str, ...]:
+    """Return the longest beginning that at least half of the texts, and at least three, share."""
     beginning: tuple[str, ...] = ()
     while True:
         size = len(beginning) + 1
-        # A beginning as long as the row would leave nothing of it.
+        # Only these words and the rest: all words would take six times the memory of the texts.
+        rows = (
+            text.rsplit(None, size)[::-1] if backward else text.split(None, size) for text in texts
+        )
+        # A beginning as long as the text would leave nothing of it.
         counts = Counter(_folded(row[:size]) for row in rows if len(row) > size)
         best, count = counts.most_common(1)[0] if counts else ((), 0)
-        if count < max(3, len(rows) / 2):
+        if count < max(3, len(texts) / 2):
             return beginning
         beginning = best
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from m2m.dataset.grams import character_grams, letters
+from m2m.dataset.grams import character_grams, chunks, letters
 from m2m.dataset.statistics import divergence
 
 # Jensen-Shannon divergence (bits) of bigrams. Measured on eight files of four languages: parts in
@@ -61,7 +61,7 @@ class Languages:
 
     def __init__(self, parts: Mapping[Passage, Sequence[str]]) -> None:
         self._rows: dict[Passage, NDArray[np.int64]] = {}
-        self._grams: dict[Passage, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
+        self._grams: dict[Passage, tuple[NDArray[np.int32], NDArray[np.int32]]] = {}
         self._counts: dict[Passage, NDArray[np.float64]] = {}
         self._bigrams: dict[Passage, NDArray[np.float64]] = {}
         for part, texts in parts.items():
@@ -116,7 +116,9 @@ class Languages:
     def _own(self, part: Passage) -> NDArray[np.float64]:
         """Return the same by the part itself, without each row's own trigrams."""
         counts, (bins, rows) = self._counts[part], self._grams[part]
-        _, where, times = np.unique(rows * _BINS + bins, return_inverse=True, return_counts=True)
+        _, where, times = np.unique(
+            rows.astype(np.int64) * _BINS + bins, return_inverse=True, return_counts=True
+        )
         sizes = np.bincount(rows, minlength=len(self._rows[part]))
         rest = counts[bins] - times[where] + _SMOOTH
         whole = counts.sum() - sizes[rows] + _SMOOTH * _VOCABULARY
@@ -129,10 +131,14 @@ def tag(file: str) -> str | None:
     return head[0].lower() if head[1] and head[0].isalpha() and 2 <= len(head[0]) <= 3 else None
 
 
-def _binned(words: Sequence[str], size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    hashes, rows = character_grams(words, size)
-    return (hashes % np.uint64(_BINS)).astype(np.int64), rows
+def _binned(words: Sequence[str], size: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    bins, rows = list[NDArray[np.int32]](), list[NDArray[np.int32]]()
+    for start, end in chunks(words):
+        hashes, places = character_grams(words[start:end], size)
+        bins.append((hashes % np.uint64(_BINS)).astype(np.int32))
+        rows.append((places + start).astype(np.int32))
+    return np.concatenate(bins), np.concatenate(rows)
 
 
-def _sums(values: NDArray[np.float64], rows: NDArray[np.int64], count: int) -> NDArray[np.float64]:
+def _sums(values: NDArray[np.float64], rows: NDArray[np.int32], count: int) -> NDArray[np.float64]:
     return np.bincount(rows, values, count).astype(np.float64)

@@ -37,7 +37,7 @@ from m2m.store import fingerprint
 
 REPLAY = "the replayed rows"
 _SHOW = 20_000  # rows that show the words of an instruction; of more than twice as many, some
-_TOGETHER = 20_000  # rows that are compared at once
+_TOGETHER = 5_000  # rows that are compared at once
 _LONG = 5  # words of a question that no other text contains by chance
 
 

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from m2m.dataset import duplicates
+from m2m.dataset import grams
 from m2m.dataset.duplicates import (
     NEAR,
     contradicted,
@@ -49,11 +49,11 @@ def test_near_groups_are_those_of_comparing_all_pairs() -> None:
 def test_near_groups_are_the_same_however_the_texts_are_cut() -> None:
     texts = sentences(40) + sentences(40)
     whole = near_groups(texts)
-    before, duplicates._CHUNK = duplicates._CHUNK, 300
+    before, grams._CHUNK = grams._CHUNK, 300
     try:
         assert near_groups(texts).tolist() == whole.tolist()
     finally:
-        duplicates._CHUNK = before
+        grams._CHUNK = before
     assert whole[40:].tolist() == list(range(40))
 
 
