@@ -39,7 +39,7 @@ _MEDIA = re.compile(
 _ADDED = re.compile("(?:\u200e<[^<>]*>|\u200e\\w+ omitted|<This message was edited>)$")
 _SPEAKER = re.compile(r"(\w[\w'-]{0,29}(?: \w{1,20})?)\s?:\s+(?=\S)")
 _OPTION = re.compile(r"\(?[A-Ha-h]\s?[).:]\s")
-_COUNT = re.compile(r"[ _]?\d+$")
+_COUNT = re.compile(r"(?:[ _]|(?<!\d))\d+$")
 _ASKS = {"q", "question", "user", "human", "prompt", "instruction", "swali", "tambaya", "ibeere"}
 _CHATS = {"user", "human", "prompt"}  # lines without an empty one between them are one chat
 _SAYS = {"a", "answer", "assistant", "bot", "ai", "model", "response", "jibu", "amsa", "idahun"}

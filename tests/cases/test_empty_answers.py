@@ -188,9 +188,9 @@ def test_questions_with_answers_in_two_languages_are_asked_about(folder: Path, k
 @pytest.mark.parametrize(
     "row",
     [
-        lambda n: {"source": f"a{n}", "target": f"b{n // 2}"},  # the language of the question
-        lambda n: {"source": f"a{n // 2}", "target": f"b{n // 2}"},  # the same answers
-        lambda n: {"source": "sawa" if n < 2 else f"a{n}", "target": f"b{n}"},  # one by chance
+        lambda n: {"prompt": f"a{n}", "completion": f"b{n // 2}"},  # the language of the question
+        lambda n: {"prompt": f"a{n // 2}", "completion": f"b{n // 2}"},  # the same answers
+        lambda n: {"prompt": "sawa" if n < 2 else f"a{n}", "completion": f"b{n}"},  # one by chance
     ],
 )
 def test_a_language_that_decides_no_answer_is_no_question(

@@ -150,6 +150,7 @@ def commands(recipe: Path, folder: Path) -> dict[str, list[list[object]]]:
         "merge-runs": [["merge-runs", copied, "--into", run_folder]],
         "demo": [["demo", recipe, "--quiet"]],
         "judge": [["judge", recipe, "--quiet"]],
+        "more-rows": [["more-rows", recipe, "--dataset", "copy", "--quiet"]],
         "compare": [["compare", run_folder, copied]],
         "explain": [["explain", "rank"]],
         "tasks": [["tasks", "list", TASKS], ["tasks", "show", "m2m_choices", TASKS, "--json"]],
