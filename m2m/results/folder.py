@@ -216,7 +216,7 @@ class RunFolder:
             )
             for name, before in _MADE_FROM.items()
             if (made_from := results.get(name, {}).get("made_from"))
-            and made_from not in marks.get(before, {made_from})
+            and str(made_from) not in marks.get(before, {str(made_from)})
         ]
 
 

@@ -74,7 +74,8 @@ class MoreRows(JsonFields):
             yield measured + (
                 f" If that goes on, {MORE} more rows bring about {gain.hundred.in_full}."
                 if gain.doubling.sign > 0
-                else f" So no gain from more rows of this kind is shown at {self.steps} steps."
+                else " So no gain from more rows of this kind is shown at "
+                f"{counted(self.steps, 'step')}."
             )
         yield (
             "A gain beyond the rows that exist is a guess from one doubling. Collect a part, and "
