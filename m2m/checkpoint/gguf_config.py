@@ -185,6 +185,8 @@ def _rope_scaling(
         )
     if kind not in (None, "none", "linear"):
         keys.problems.add(f"rotary frequencies are scaled by {kind!r}, which m2m does not compute")
+    elif factors is not None and not family.llama3:
+        keys.problems.add(f"{ROPE_FACTORS} is in the file, which llama.cpp does not read here")
     elif factors is not None:
         return _llama3(keys, sizes["head_dim"], factors)
     elif kind != "none" and (factor := keys.number(name, default=1.0)) != 1.0:

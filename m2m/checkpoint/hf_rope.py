@@ -73,6 +73,9 @@ def rope_scaling(rope: Mapping[str, Any], family: Family, problems: Problems) ->
         return None  # up to max_position_embeddings it changes nothing, and m2m takes no more
     if kind == "linear":
         return RopeScaling("linear", keys.number("rope_scaling.factor"))
+    if kind == "llama3" and not family.llama3:
+        problems.add(f"rope_scaling has the type llama3, which llama.cpp lacks for {family.title}")
+        return None
     if kind == "llama3":
         return RopeScaling(
             "llama3",

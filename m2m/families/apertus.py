@@ -30,4 +30,5 @@ FAMILY = Family(
     },
     stated=lambda values: {"tie_word_embeddings": False, "post_norm": False, "qk_norm": True},
     pico={"tie_word_embeddings": False},
+    llama3=True,
 )

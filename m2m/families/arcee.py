@@ -11,4 +11,5 @@ FAMILY = Family(
     tensors=PAIRED,
     traits={"activation": "relu2", "gated": False},
     defaults={"rms_norm_eps": 1e-5},  # ArceeConfig
+    llama3=True,
 )

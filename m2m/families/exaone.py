@@ -27,4 +27,5 @@ FAMILY = Family(
     },
     hf_layers="transformer.h",
     defaults={"rms_norm_eps": 1e-5, "tie_word_embeddings": True},  # configuration_exaone.py
+    llama3=True,
 )

@@ -33,4 +33,5 @@ FAMILY = Family(
         "layer_types": ["full_attention"] * values["num_layers"],
     },
     neutral={"attention.sliding_window": (0,)},
+    llama3=True,
 )

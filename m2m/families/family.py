@@ -192,6 +192,7 @@ class Family:
         partial: whether `partial_rotary_factor` may say that some channels of a head rotate.
         plain_yarn: whether YaRN does not multiply q and k (`mscale` and `mscale_all_dim` are 1).
         longrope: whether `rope_scaling` may be "longrope".
+        llama3: whether it may be "llama3"; of other families llama.cpp takes no such factors.
         turns_to_tanh: config.json may ask for GELU by erf, which llama.cpp computes by tanh.
         json: names of config.json that are not the usual ones, by the usual name; the first is
             written.
@@ -236,6 +237,7 @@ class Family:
     partial: bool = False
     plain_yarn: bool = False
     longrope: bool = False
+    llama3: bool = False
     turns_to_tanh: bool = False
     json: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     tensors: Mapping[str, Stored] = field(default_factory=lambda: LAYER)

@@ -53,4 +53,5 @@ FAMILY = Family(
         "query_scale": 0.1,
         "logit_divisor": 2.0,
     },
+    llama3=True,
 )

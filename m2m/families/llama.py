@@ -9,4 +9,5 @@ FAMILY = Family(
     "LlamaForCausalLM",
     biases=True,
     tensors=PAIRED,
+    llama3=True,
 )

@@ -32,4 +32,5 @@ FAMILY = Family(
     stated=lambda values: {"sparse_config": None},
     neutral={"expert_shared_feed_forward_length": (0,), "deepstack_mapping": ()},
     pico={"embedding_scale": 12.0, "residual_scale": 0.5, "logit_divisor": 2.0},
+    llama3=True,
 )

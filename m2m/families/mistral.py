@@ -12,4 +12,5 @@ FAMILY = Family(
     tensors=PAIRED,
     defaults={"sliding_window": 4096},  # MistralConfig
     pico={"sliding_window": 8},
+    llama3=True,
 )

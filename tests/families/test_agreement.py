@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,11 +10,13 @@ import numpy as np
 import pytest
 
 from m2m.checkpoint import BaseModel, import_model
-from m2m.errors import LlamaError
+from m2m.errors import InputError, LlamaError
+from m2m.families import FAMILIES
 from m2m.formats.gguf import GGUFValue
 from m2m.llamacpp.guard import check_import
 from m2m.llamacpp.logit_check import check_agreement, divergence
 from m2m.llamacpp.model import LlamaModel
+from m2m.nn.config import RopeScaling
 from tests.families.pico import CONFIGS, family_folder
 from tests.tiny import pico_config, write_pico_gguf
 from tests.tiny_folder import pico_folder
@@ -62,6 +65,19 @@ def test_every_family_agrees(tmp_path: Path, name: str) -> None:
         name="m",
         check=agree,
     )
+
+
+@pytest.mark.parametrize("name", [n for n in FAMILIES if CONFIGS[n].positions == "rotary"])
+def test_rotary_factors_of_llama_3_are_computed_alike_or_refused(tmp_path: Path, name: str) -> None:
+    scaling = RopeScaling("llama3", 8.0, 1.0, 4.0, 16)  # so that 24 tokens show it
+    source = family_folder(
+        tmp_path / "hf", dataclasses.replace(CONFIGS[name], rope_scaling=scaling)
+    )
+    if FAMILIES[name].llama3:
+        import_model(source, tmp_path / "m", name="m", check=agree)
+        return
+    with pytest.raises(InputError, match="has the type llama3, which"):
+        import_model(source, tmp_path / "m", name="m")
 
 
 def test_the_divergence_of_two_distributions_by_hand() -> None:
