@@ -83,6 +83,23 @@ def test_what_transformers_saves_of_every_other_family_is_imported(
     assert BaseModel.open(tmp_path / "m").config == config
 
 
+def check_text_part(folder: Path, settings: Any, kind: type, config: DecoderConfig) -> None:
+    """A model with a vision part, as transformers saves it, is imported as its text part."""
+    torch.manual_seed(0)
+    model = kind(settings).eval()
+    for parameter in model.parameters():
+        parameter.data = (parameter.data + 0.05 * torch.randn_like(parameter)).half().float()
+    model.save_pretrained(folder / "hf")
+    pico_tokenizer_files(folder / "hf")
+    import_model(folder / "hf", folder / "m", name="m")
+    base, ids = BaseModel.open(folder / "m"), some_ids(config)
+    assert base.config == config
+    with torch.no_grad():
+        theirs = model(input_ids=torch.from_numpy(ids)[None]).logits[0].numpy()
+    ours = Decoder(base.config, base.weights).logits(ids)
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
 def test_a_qwen3_5_with_a_vision_part_is_imported_without_it(tmp_path: Path) -> None:
     """The released files are of this class; also heads of values that outnumber those of keys."""
     config = CONFIGS["qwen3_5"]
@@ -93,19 +110,7 @@ def test_a_qwen3_5_with_a_vision_part_is_imported_without_it(tmp_path: Path) -> 
         vision_config=vision | {"out_hidden_size": config.hidden_size},
         tie_word_embeddings=True,
     )
-    torch.manual_seed(0)
-    model = transformers.Qwen3_5ForConditionalGeneration(settings).eval()
-    for parameter in model.parameters():
-        parameter.data = (parameter.data + 0.05 * torch.randn_like(parameter)).half().float()
-    model.save_pretrained(tmp_path / "hf")
-    pico_tokenizer_files(tmp_path / "hf")
-    import_model(tmp_path / "hf", tmp_path / "m", name="m")
-    base, ids = BaseModel.open(tmp_path / "m"), some_ids(config)
-    assert base.config == config
-    with torch.no_grad():
-        theirs = model(input_ids=torch.from_numpy(ids)[None]).logits[0].numpy()
-    ours = Decoder(base.config, base.weights).logits(ids)
-    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    check_text_part(tmp_path, settings, transformers.Qwen3_5ForConditionalGeneration, config)
 
 
 def test_a_ministral_3_with_a_vision_part_is_imported_without_it(tmp_path: Path) -> None:
@@ -117,19 +122,7 @@ def test_a_ministral_3_with_a_vision_part_is_imported_without_it(tmp_path: Path)
         vision_config=vision | {"model_type": "pixtral", "num_attention_heads": 2, "head_dim": 16},
         tie_word_embeddings=True,
     )
-    torch.manual_seed(0)
-    model = transformers.Mistral3ForConditionalGeneration(settings).eval()
-    for parameter in model.parameters():
-        parameter.data = (parameter.data + 0.05 * torch.randn_like(parameter)).half().float()
-    model.save_pretrained(tmp_path / "hf")
-    pico_tokenizer_files(tmp_path / "hf")
-    import_model(tmp_path / "hf", tmp_path / "m", name="m")
-    base, ids = BaseModel.open(tmp_path / "m"), some_ids(config)
-    assert base.config == config
-    with torch.no_grad():
-        theirs = model(input_ids=torch.from_numpy(ids)[None]).logits[0].numpy()
-    ours = Decoder(base.config, base.weights).logits(ids)
-    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    check_text_part(tmp_path, settings, transformers.Mistral3ForConditionalGeneration, config)
 
 
 def test_dynamic_scaling_changes_nothing_up_to_the_trained_length(tmp_path: Path) -> None:
