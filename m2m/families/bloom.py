@@ -1,6 +1,6 @@
 """BLOOM: ALiBi instead of positions, a norm after the embeddings, q, k and v in one tensor."""
 
-from m2m.families.family import FUSED, GPT_TRAITS, Family, Stored, of_width
+from m2m.families.family import FUSED, GPT_TRAITS, Family, Stored, joined, of_width
 
 FAMILY = Family(
     "bloom",
@@ -20,9 +20,7 @@ FAMILY = Family(
         "model.embed_tokens": Stored("transformer.word_embeddings"),
         "model.embed_norm": Stored("transformer.word_embeddings_layernorm"),
         "model.norm": Stored("transformer.ln_f"),
-        "self_attn.q_proj": Stored("self_attention.query_key_value", by_head=True),
-        "self_attn.k_proj": Stored("self_attention.query_key_value", by_head=True),
-        "self_attn.v_proj": Stored("self_attention.query_key_value", by_head=True),
+        **joined(Stored("self_attention.query_key_value", by_head=True)),
         "self_attn.o_proj": Stored("self_attention.dense"),
         "mlp.up_proj": Stored("mlp.dense_h_to_4h"),
         "mlp.down_proj": Stored("mlp.dense_4h_to_h"),

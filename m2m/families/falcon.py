@@ -1,11 +1,6 @@
 """Falcon 7B: attention and MLP side by side after one norm, one key and value for all heads."""
 
-from m2m.families.family import FUSED, Family, Stored, Values, of_width
-
-
-def _one_key(data: Values) -> dict[str, object]:
-    return {**data, "num_kv_heads": 1 if data.get("multi_query", True) else None}
-
+from m2m.families.family import FUSED, Family, Stored, joined, of_width, one_key
 
 FAMILY = Family(
     "falcon",
@@ -25,9 +20,7 @@ FAMILY = Family(
     hf={
         "model.embed_tokens": Stored("transformer.word_embeddings"),
         "model.norm": Stored("transformer.ln_f"),
-        "self_attn.q_proj": Stored("self_attention.query_key_value", by_head=True),
-        "self_attn.k_proj": Stored("self_attention.query_key_value", by_head=True),
-        "self_attn.v_proj": Stored("self_attention.query_key_value", by_head=True),
+        **joined(Stored("self_attention.query_key_value", by_head=True)),
         "self_attn.o_proj": Stored("self_attention.dense"),
         "mlp.up_proj": Stored("mlp.dense_h_to_4h"),
         "mlp.down_proj": Stored("mlp.dense_4h_to_h"),
@@ -41,7 +34,7 @@ FAMILY = Family(
         "gated": False,
         "activation": "gelu_tanh",
     },
-    respelled=_one_key,
+    respelled=one_key("num_kv_heads"),
     defaults={  # FalconConfig
         "rms_norm_eps": 1e-5,
         "max_position_embeddings": 2048,

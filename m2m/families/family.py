@@ -153,7 +153,19 @@ GPT_TRAITS: dict[str, Any] = {
 }
 
 # Of families that llama.cpp gives q, k and v as one tensor, and an MLP without a gate.
-FUSED = LAYER | {f"self_attn.{part}_proj": Stored("attn_qkv") for part in "qkv"}
+
+
+def joined(stored: Stored) -> dict[str, Stored]:
+    """Return q, k and v as parts of one tensor."""
+    return {f"self_attn.{part}_proj": stored for part in "qkv"}
+
+
+FUSED = LAYER | joined(Stored("attn_qkv"))
+
+
+def one_key(key: str) -> Callable[[Values], dict[str, object]]:
+    """Return what states the number of keys, `key`, of a config.json that has `multi_query`."""
+    return lambda data: {**data, key: 1 if data.get("multi_query", True) else None}
 
 
 def of_width(factor: int) -> Callable[[Values], int | None]:

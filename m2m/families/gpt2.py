@@ -1,6 +1,6 @@
 """GPT-2: learned positions, layer norms with biases, an MLP without a gate, Conv1D's matrices."""
 
-from m2m.families.family import FUSED, GPT_TRAITS, Family, Stored, of_width
+from m2m.families.family import FUSED, GPT_TRAITS, Family, Stored, joined, of_width
 
 FAMILY = Family(
     "gpt2",
@@ -24,9 +24,7 @@ FAMILY = Family(
         "model.embed_positions": Stored("transformer.wpe"),
         "model.norm": Stored("transformer.ln_f"),
         "input_layernorm": Stored("ln_1"),
-        "self_attn.q_proj": Stored("attn.c_attn", transposed=True),
-        "self_attn.k_proj": Stored("attn.c_attn", transposed=True),
-        "self_attn.v_proj": Stored("attn.c_attn", transposed=True),
+        **joined(Stored("attn.c_attn", transposed=True)),
         "self_attn.o_proj": Stored("attn.c_proj", transposed=True),
         "post_attention_layernorm": Stored("ln_2"),
         "mlp.up_proj": Stored("mlp.c_fc", transposed=True),

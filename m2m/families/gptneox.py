@@ -1,6 +1,6 @@
 """GPT-NeoX, Pythia: attention and MLP side by side, a quarter of each head rotates."""
 
-from m2m.families.family import FUSED, GPT_TRAITS, Family, Flag, Stored
+from m2m.families.family import FUSED, GPT_TRAITS, Family, Flag, Stored, joined
 
 FAMILY = Family(
     "gptneox",
@@ -20,9 +20,7 @@ FAMILY = Family(
         "model.embed_tokens": Stored("gpt_neox.embed_in"),
         "model.norm": Stored("gpt_neox.final_layer_norm"),
         "lm_head": Stored("embed_out"),
-        "self_attn.q_proj": Stored("attention.query_key_value", by_head=True),
-        "self_attn.k_proj": Stored("attention.query_key_value", by_head=True),
-        "self_attn.v_proj": Stored("attention.query_key_value", by_head=True),
+        **joined(Stored("attention.query_key_value", by_head=True)),
         "self_attn.o_proj": Stored("attention.dense"),
         "mlp.up_proj": Stored("mlp.dense_h_to_4h"),
         "mlp.down_proj": Stored("mlp.dense_4h_to_h"),

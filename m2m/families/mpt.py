@@ -1,6 +1,6 @@
 """MPT: ALiBi instead of positions, layer norms without biases, q, k and v in one tensor."""
 
-from m2m.families.family import FUSED, Family, Field, Stored, Values, of_width
+from m2m.families.family import FUSED, Family, Field, Stored, Values, joined, of_width
 
 # The settings of MptAttentionConfig that change scores. llama.cpp also clips q, k and v.
 _NEUTRAL = {"attn_type": "multihead_attention", "alibi": True, "qk_ln": False, "prefix_lm": False}
@@ -40,9 +40,7 @@ FAMILY = Family(
         "model.embed_tokens": Stored("transformer.wte"),
         "model.norm": Stored("transformer.norm_f"),
         "input_layernorm": Stored("norm_1"),
-        "self_attn.q_proj": Stored("attn.Wqkv"),
-        "self_attn.k_proj": Stored("attn.Wqkv"),
-        "self_attn.v_proj": Stored("attn.Wqkv"),
+        **joined(Stored("attn.Wqkv")),
         "self_attn.o_proj": Stored("attn.out_proj"),
         "post_attention_layernorm": Stored("norm_2"),
         "mlp.up_proj": Stored("ffn.up_proj"),

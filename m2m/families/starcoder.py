@@ -1,12 +1,7 @@
 """StarCoder 1 and SantaCoder (GPTBigCode): GPT-2 whose heads share one key and value."""
 
-from m2m.families.family import GPT_TRAITS, Family, Stored, Values, of_width
+from m2m.families.family import GPT_TRAITS, Family, Stored, joined, of_width, one_key
 from m2m.families.gpt2 import FAMILY as GPT2
-
-
-def _one_key(data: Values) -> dict[str, object]:
-    return {**data, "num_key_value_heads": 1 if data.get("multi_query", True) else None}
-
 
 FAMILY = Family(
     "starcoder",
@@ -20,16 +15,14 @@ FAMILY = Family(
     tensors=GPT2.tensors,
     hf={
         **GPT2.hf,
-        "self_attn.q_proj": Stored("attn.c_attn", by_head=True),
-        "self_attn.k_proj": Stored("attn.c_attn", by_head=True),
-        "self_attn.v_proj": Stored("attn.c_attn", by_head=True),
+        **joined(Stored("attn.c_attn", by_head=True)),
         "self_attn.o_proj": Stored("attn.c_proj"),
         "mlp.up_proj": Stored("mlp.c_fc"),
         "mlp.down_proj": Stored("mlp.c_proj"),
     },
     hf_layers="transformer.h",
     traits=GPT_TRAITS | {"positions": "learned"},
-    respelled=_one_key,
+    respelled=one_key("num_key_value_heads"),
     defaults={  # GPTBigCodeConfig
         "rms_norm_eps": 1e-5,
         "activation_function": "gelu_pytorch_tanh",
