@@ -135,14 +135,14 @@ def config_from_json(path: Path) -> DecoderConfig:
         data = {key: data[key] for key in _OUTSIDE if key in data} | nested
         if "model_type" in nested:  # Mistral 3's part may be a Ministral 3 or a Mistral
             family = family_of(nested["model_type"], _BY_MODEL_TYPE, f"{path}: model_type")
-    data = _completed(data, family)
     problems = Problems()
-    names = {ours: theirs[0] for ours, theirs in family.json.items()}
-    keys = Keys(data.get, problems, names)
     for key in ("rope_scaling", "rope_parameters"):
         if not isinstance(data.get(key, {}), dict | None):
             problems.add(f"{key} is {data[key]!r:.60}, expected names with values")
-    refuse_two_scalings(data, problems)
+    refuse_two_scalings(data, problems)  # of the file, not of the family's defaults
+    data = _completed(data, family)
+    names = {ours: theirs[0] for ours, theirs in family.json.items()}
+    keys = Keys(data.get, problems, names)
     values: dict[str, Any] = keys.sizes(JSON)
     rope, local = rope_settings(data)
     rope = without_alpha(rope, data, values["head_dim"]) if family.alpha else rope

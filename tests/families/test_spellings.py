@@ -11,8 +11,10 @@ import pytest
 
 from m2m.adapter import Adapter
 from m2m.checkpoint import BaseModel, import_model
+from m2m.checkpoint.hf_config import config_from_json
 from m2m.errors import InputError
 from m2m.export.merged_gguf import export_gguf
+from m2m.families import FAMILIES
 from m2m.formats.gguf import GGUFFile
 from m2m.formats.safetensors import TensorSpec, write_safetensors
 from m2m.llamacpp.filetypes import file_type
@@ -119,3 +121,15 @@ def test_exaone_4_with_a_window_is_refused(tmp_path: Path) -> None:
         path.write_text(json.dumps(data), encoding="utf-8")
         with pytest.raises(InputError, match=reason):
             import_model(source, tmp_path / "m", name="m")
+
+
+@pytest.mark.parametrize("name", [n for n, f in FAMILIES.items() if "rope_scaling" in f.defaults])
+def test_rope_settings_of_transformers_5_replace_those_that_are_left_out(
+    tmp_path: Path, name: str
+) -> None:
+    path = family_folder(tmp_path / "hf", CONFIGS[name]) / "config.json"
+    data = json.loads(path.read_text("utf-8"))
+    data["rope_parameters"] = {"rope_theta": data.pop("rope_theta"), "rope_type": "default"}
+    data.pop("rope_scaling", None)
+    path.write_text(json.dumps(data), encoding="utf-8")
+    assert config_from_json(path) == CONFIGS[name]
