@@ -19,6 +19,7 @@ from m2m.blas import can_hold_blas
 from m2m.checkpoint import BaseModel, list_models
 from m2m.counted import counted, millions
 from m2m.errors import M2MError
+from m2m.llamacpp.amx import amx_ends_the_process
 from m2m.llamacpp.build import Build, installed_build
 from m2m.machine import (
     cpu_features,
@@ -39,6 +40,7 @@ _REBUILD = (
     "build it on this machine: `CMAKE_ARGS=-DLLAVA_BUILD=OFF pip install --force-reinstall "
     "--no-cache-dir --no-deps --no-binary :all: llama-cpp-python==0.3.36`"
 )
+_WITHOUT_AMX = ("CMAKE_ARGS", "CFLAGS=-mno-amx-int8 CXXFLAGS=-mno-amx-int8 CMAKE_ARGS")
 _WITH_CUDA = ("-DLLAVA_BUILD=OFF", "'-DGGML_CUDA=on -DLLAVA_BUILD=OFF'")
 _NVIDIA = Path("/proc/driver/nvidia/version")
 # Training SmolLM2-135M takes 1.2 GiB, scoring it 1.4; with less memory nothing useful fits.
@@ -168,6 +170,11 @@ def _processor(build: Build) -> Iterator[Finding]:
     if wasted and not build.error:
         value = f"llama.cpp does not use {', '.join(sorted(wasted))} of this CPU"
         yield Finding("CPU features", value, "note", _REBUILD)
+    if amx_ends_the_process(build.description):
+        value = "not used: the compiler of llama.cpp has an error that makes its AMX code crash"
+        yield Finding(
+            "AMX", value, "note", f"for faster scoring, {_REBUILD.replace(*_WITHOUT_AMX)}"
+        )
 
 
 def _llama(build: Build) -> Finding:

@@ -22,7 +22,8 @@ _NAMES = ("lib{}.so", "lib{}.dylib", "{}.dll")
 
 
 @functools.cache
-def _path(name: str) -> Path | None:
+def library_path(name: str) -> Path | None:
+    """Return the file of one of ggml's libraries; None if llama-cpp-python has none there."""
     package = importlib.util.find_spec("llama_cpp")
     for place in (package and package.submodule_search_locations) or ():
         for pattern in _NAMES:
@@ -36,7 +37,7 @@ def load(name: str = "ggml-cpu", kind: type[ctypes.CDLL] = ctypes.CDLL) -> ctype
 
     kind: CDLL lets other threads of Python run during a call; PyDLL is faster for short calls.
     """
-    if (place := _path(name)) is None:
+    if (place := library_path(name)) is None:
         return None
     try:
         library = kind(str(place))

@@ -16,6 +16,7 @@ from m2m.arrays import F32
 from m2m.errors import InputError, LlamaError, ResourceError
 from m2m.ggml.log import LOG, all_mapped
 from m2m.llamacpp import bindings as c
+from m2m.llamacpp.amx import amx_ends_the_process
 from m2m.machine import free_memory_bytes
 
 WINDOW = 256  # cells: attention runs over all of them; scored tokens/s 1224 here, 1103 with 512
@@ -132,7 +133,7 @@ class LlamaModel:
         params = c.llama_model_default_params()
         params.load_mode = c.LOAD_MODE_MMAP
         params.n_gpu_layers, params.devices = self._gpu_layers, c.devices_for(self._gpu_layers)
-        params.use_extra_bufts = repack
+        params.use_extra_bufts = repack and not amx_ends_the_process(build_info())
         mark = LOG.mark()
         model: int | None = c.llama_model_load_from_file(os.fsencode(self.path), params)
         if not model:
@@ -285,9 +286,8 @@ class LlamaModel:
         output = np.asarray(with_logits, np.int8)
         place = np.asarray(positions, np.int32)
         rows = int(np.count_nonzero(output))
-        if not 0 < len(ids) <= self.batch or not len(ids) == len(place) == len(count) == len(
-            output
-        ):
+        sizes = {len(ids), len(place), len(count), len(output)}
+        if len(sizes) > 1 or not 0 < len(ids) <= self.batch:
             raise ValueError(f"batch of {len(ids)} tokens, the context takes 1 to {self.batch}")
         if ids.min() < 0 or ids.max() >= self.vocab_size:
             raise ValueError(f"token ids outside 0..{self.vocab_size - 1}")
