@@ -231,7 +231,7 @@ def check_name(name: str) -> None:
     """Raise InputError if a name is not a plain folder name."""
     if not _NAME.fullmatch(name):
         raise InputError(
-            f"model name {name!r}: expected at most 128 letters, digits, dots, - and _",
+            f"model name {name!r}: expected at most 128 letters from a to z, digits, dots, - and _",
             "choose another with `--name`",
         )
 

@@ -157,6 +157,11 @@ def say(*lines: str, err: bool = False, copied: bool = False) -> None:
         click.echo(text if copied else _at_spaces(text, sys.stderr if err else sys.stdout), err=err)
 
 
+def asked(question: str) -> str:
+    """Return a question to ask on stderr, on lines as `say` prints them."""
+    return _at_spaces(one_line(question), sys.stderr)
+
+
 def _at_spaces(line: str, stream: TextIO) -> str:
     """Break a line that is too long for a terminal between words, and not within `commands`."""
     width = os.get_terminal_size(stream.fileno()).columns if stream.isatty() else 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from m2m.cli.console import say
+from m2m.cli.console import asked, say
 from m2m.escaping import one_line
 
 if TYPE_CHECKING:
@@ -205,7 +205,8 @@ def _paths() -> tuple[Path, ...]:
     text = "Your data: names of files or of a folder, with spaces between them"
     while True:
         default = shlex.join(map(str, here)) if 0 < len(here) <= _MOST else None
-        typed = click.prompt(text, err=True, default=default)
+        shown = asked(f"{text} [{default}]" if default else text)
+        typed = click.prompt(shown, err=True, default=default, show_default=False)
         paths = [Path(word).expanduser() for word in _words_of(typed)]
         # A sheet of a table, or a file in an archive, is named below it: words.xlsx/Sheet1.
         missing = [str(p) for p in paths if not (p.exists() or any(q.is_file() for q in p.parents))]
@@ -228,7 +229,7 @@ def _words_of(typed: str) -> list[str]:
 
 def _path(question: str) -> Path | None:
     while True:
-        typed = click.prompt(question, default="", show_default=False, err=True).strip()
+        typed = click.prompt(asked(question), default="", show_default=False, err=True).strip()
         path = Path(typed.strip("'\"")).expanduser()
         if not typed or path.exists():
             return path if typed else None
@@ -236,7 +237,7 @@ def _path(question: str) -> Path | None:
 
 
 def _text(question: str) -> str:
-    return str(click.prompt(one_line(question), err=True)).strip()
+    return str(click.prompt(asked(question), err=True)).strip()
 
 
 def _pick(question: str, choices: Sequence[str]) -> int:
@@ -253,8 +254,8 @@ def _pick(question: str, choices: Sequence[str]) -> int:
             return begins[0]
         raise click.UsageError(f"type a number from 1 to {len(choices)}, or how its line begins")
 
-    return int(click.prompt(one_line(question), default="1", value_proc=place, err=True))
+    return int(click.prompt(asked(question), default="1", value_proc=place, err=True))
 
 
 def _yes(question: str) -> bool:
-    return click.confirm(question, default=True, err=True)
+    return click.confirm(asked(question), default=True, err=True)

@@ -145,11 +145,11 @@ def remove(name: str, yes: bool, root: Path) -> None:
     Example:  m2m models remove smollm2-135m-instruct
     """
     from m2m.checkpoint import find_model, remove_model
-    from m2m.escaping import one_line
+    from m2m.cli.console import asked
 
     model = find_model(name, [root])
     if not yes:
-        click.confirm(one_line(f"delete {model.path}?"), abort=True, err=True)
+        click.confirm(asked(f"delete {model.path}?"), abort=True, err=True)
     remove_model(model.path)
 
 

@@ -7,7 +7,7 @@ rows would look worse only because the training was shorter.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -120,12 +120,17 @@ def measurable(inputs: Inputs, wanted: Sequence[str]) -> list[str]:
             f'{inputs.recipe.path}: strategy = "{NONE}" trains no dataset by itself',
             "take another strategy in [search]; if --hours cut it, name a new folder with --out",
         )
+    if inputs.recipe.train.patience:
+        raise InputError(
+            f"{inputs.recipe.path}: with [train] patience, trainings on half of the rows end at "
+            "other steps than those on all rows, so their scores cannot be compared",
+            "add `--set train.patience=0 --out DIR`: a new folder gets trainings of equal steps",
+        )
     rows = {name: len(_lines(inputs.corpora[name])) for name in inputs.untrained_names}
     large = [name for name, count in rows.items() if count >= _LEAST]
     if wrong := [name for name in wanted if name not in large]:
         raise InputError(
-            f"{inputs.recipe.path}: {', '.join(wrong)}: no dataset that this run trains on at "
-            f"least {_LEAST} rows of",
+            f"{inputs.recipe.path}: {'; '.join(_why_not(inputs, name, rows) for name in wrong)}",
             f"take some of: {', '.join(large) or 'none'}",
         )
     chosen = [
@@ -139,6 +144,17 @@ def measurable(inputs: Inputs, wanted: Sequence[str]) -> list[str]:
             "halves of fewer rows say nothing; add rows first",
         )
     return chosen
+
+
+def _why_not(inputs: Inputs, name: str, rows: Mapping[str, int]) -> str:
+    """Say why a dataset cannot be halved."""
+    if name in rows:
+        return f"{name} has {counted(rows[name], 'row')} to train on, and halves need {_LEAST}"
+    if name in inputs.expert_names:
+        return f"{name} has an adapter from elsewhere, and nothing is trained on its rows"
+    if name in (entry.name for entry in inputs.recipe.datasets):
+        return f"this run leaves {name} out ([search] excluded, licences, or --hours)"
+    return f"there is no dataset {name!r}"
 
 
 def _halved(inputs: Inputs, name: str) -> bool:

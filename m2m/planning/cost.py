@@ -104,6 +104,7 @@ class Work:
         rates: the rates of this machine.
         like: the work of the same inputs with other settings, which saves time.
         first: the pass over the datasets before those without an expert are left out.
+        finished: all models of a run with a fixed budget are trained and scored.
     """
 
     def __init__(
@@ -112,9 +113,10 @@ class Work:
         rates: Rates,
         like: Work | None = None,
         first: FirstPass | None = None,
+        finished: bool = False,
     ) -> None:
         self.inputs, self.rates, self.recipe = inputs, rates, inputs.recipe
-        self.first = first
+        self.first, self.finished = first, finished
         self._fixed: Sizes = like._fixed if like else Sizes.of(inputs)
         self.scratch, self.exported = self._fixed.scratch, self._fixed.exported
         self.names = inputs.usable_names
@@ -200,7 +202,8 @@ class Work:
         quantize, finalists = self.recipe.quantize, max(2, self.recipe.confirm.top)
         finalists = min(finalists, self.strategy.candidates)
         if quantize.export != quantize.type and finalists > 1:
-            seconds += rates.surrogate + finalists * (load + self.dev_seconds)
+            scored = 0 if self.finished else finalists
+            seconds += rates.surrogate + scored * (load + self.dev_seconds)
         disk = round(cost.loads * _LINE + cost.evaluations * self.line) + self.scratch_on_disk()
         peak = max(rates.training_bytes, rates.scoring_bytes)
         return PlannedStage(SEARCH, self._search_in_words(cost), seconds, peak, disk)
@@ -239,9 +242,12 @@ class Work:
             # It may already be one of the top mixtures.
             models += self._chance_mixed() ** confirm.top
             trainings.append(0.0 if self._is_free() else self._confirming(1))
-        seconds = sum(trainings) + (self.rates.decoder if any(trainings) else 0.0)
-        seconds += self.rates.surrogate + models * (self.dev_seconds + self.test_seconds)
-        seconds += models * (self.rates.load(1, total) + 2 * self.rates.judged)
+        seconds = self.rates.surrogate + models * 2 * self.rates.judged
+        if self.finished:
+            what = f"kept: {counted(round(models), 'model')} with scores"
+            return PlannedStage("confirm", what, seconds, self.rates.scoring_bytes, 0)
+        seconds += sum(trainings) + (self.rates.decoder if any(trainings) else 0.0)
+        seconds += models * (self.dev_seconds + self.test_seconds + self.rates.load(1, total))
         tuned = sum(map(bool, trainings))
         disk = (tuned + _CHECKPOINTS) * self.rates.adapter_bytes
         peak = max(self.rates.training_bytes, self.rates.scoring_bytes)

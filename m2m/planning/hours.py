@@ -14,6 +14,7 @@ from m2m.errors import InputError, ResourceError
 from m2m.formats.atomic import write_json
 from m2m.formats.json_text import json_text
 from m2m.formats.records import read_object
+from m2m.mix.scoreboard import metric_name
 from m2m.pipeline.first_pass import FIRST_PASS, first_pass
 from m2m.pipeline.halving import Deadlines
 from m2m.pipeline.inputs import Inputs
@@ -128,7 +129,7 @@ class Within:
         worst = ", ".join(f"{name} ({score.text()})" for name, score in left.items())
         loss = (
             f"after a first pass of {counted(first.steps, 'step')} these datasets were worst on "
-            f"dev and get no expert: {worst}"
+            f"dev ({metric_name(inputs.objectives)}) and get no expert: {worst}"
         )
         progress.warn(f"to fit into {decision['hours']:g} hours: {loss}")
         before = [name for name in decision["settings"]["excluded"] if name not in first.names]
@@ -159,7 +160,8 @@ class Within:
         if stage not in {*MOST, LAST} or self._part(seconds) == "0 %":
             return ""
         seconds += self._passed if stage == TRAIN else 0.0
-        limit = f"at most {MOST[stage]:.0%}" if stage in MOST else f"at least {LAST_PART:.0%}"
+        limit = f"{LAST_PART:.0%} or more are kept for it"  # it may need less
+        limit = f"at most {MOST[stage]:.0%}" if stage in MOST else limit
         plan = f"planned {self._part(self._planned[stage])}, " if self._planned else ""
         limit = limit.replace("%", " %")
         return (

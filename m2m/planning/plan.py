@@ -142,9 +142,7 @@ def plan_within(
     cut = with_decision(inputs, decision)
     plan = plan_with(cut, rates, hours, first_of(decision))
     plan = dataclasses.replace(plan, gave_up=decision["gave_up"])
-    confirmation = inputs.files.read(CONFIRMED, Confirmation.from_json)
-    recipe = json.loads(json_text(resolved(cut)))
-    if confirmation and confirmation.courses and inputs.files.is_of(CONFIRMED, recipe):
+    if (confirmation := _confirmed(cut)) and confirmation.courses:
         return dataclasses.replace(plan, twice=[*twice_after(confirmation.courses)])
     if not hours:
         return plan
@@ -160,6 +158,13 @@ def plan_within(
     return dataclasses.replace(plan, twice=[*twice(works[0], hours, works[1], losses)])
 
 
+def _confirmed(inputs: Inputs) -> Confirmation | None:
+    """Return what a finished run of the same settings has found."""
+    if not inputs.files.is_of(CONFIRMED, json.loads(json_text(resolved(inputs)))):
+        return None
+    return inputs.files.read(CONFIRMED, Confirmation.from_json)
+
+
 def _leaks(inputs: Inputs) -> Iterator[str]:
     """Warn of leaks, which would stop the run, and of test questions that helped to choose."""
     leaks = find_leaks(inputs)
@@ -173,8 +178,9 @@ def plan_with(
     inputs: Inputs, rates: Rates, hours: float = 0.0, first: FirstPass | None = None
 ) -> Plan:
     """Return the plan for given rates; see `make_plan`."""
-    work = Work(inputs, rates, first=first)
     until = inputs.recipe.confirm.budget == UNTIL
+    finished = not until and _confirmed(inputs) is not None
+    work = Work(inputs, rates, first=first, finished=finished)
     stages = until_time_is_up(work, hours) if until and hours else work.stages()
     wrong = [*_memory(work, stages), *_disk(work, stages), *_time(work, stages, hours)]
     advice = [*wrong, *_precision(work, stages), *_workers(work, stages), *_unseen(work)]

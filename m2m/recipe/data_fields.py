@@ -34,7 +34,12 @@ METRICS = (
 )
 STYLES = ("auto", "chat", "plain", "raw")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")  # BCP 47: sw, swh, zh-Hant
+LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")  # BCP 47
+_NAME = {
+    "pattern": NAME,
+    "expected": "only letters from a to z, digits, dots, - and _, a letter or a digit first",
+}
+_LANGUAGE = {"pattern": LANGUAGE, "expected": "a code such as sw, swh or zh-Hant"}
 
 
 def optional(default: Any, text: str, **rules: Any) -> Any:
@@ -134,7 +139,7 @@ def _like() -> Any:
 class Dataset:
     """`[[datasets]]`: one candidate training set."""
 
-    name: str = needed("short name, unique in the recipe", pattern=NAME)
+    name: str = needed("short name, unique in the recipe", **_NAME)
     path: Path = needed(
         "JSONL, JSON, CSV, TSV or text file; or a list of text files whose lines belong together; "
         "not needed with an adapter",
@@ -145,7 +150,7 @@ class Dataset:
     source: str = optional("", "origin of the data")
     notes: str = optional("", "anything a reader should know")
     languages: tuple[str, ...] = optional(
-        (), 'codes of the rows\' languages, such as ["sw", "en"]', pattern=LANGUAGE
+        (), 'codes of the rows\' languages, such as ["sw", "en"]', **_LANGUAGE
     )
     prompt: str = _prompt()
     completion: str = _later(
@@ -188,7 +193,7 @@ class Dataset:
 class Target:
     """`[[targets]]`: the task that the model shall do well."""
 
-    name: str = needed("short name, unique in the recipe", pattern=NAME)
+    name: str = needed("short name, unique in the recipe", **_NAME)
     dev: Path = needed(
         "examples that the search may see: rows, or a task file (YAML) of lm-evaluation-harness",
         exists=True,

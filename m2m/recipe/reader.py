@@ -218,9 +218,8 @@ class _Reader:
                 meant = f"; {_meant(value, choices)}" if _close(value, choices) else ""
                 return self.wrong(at, f"{at[-1]} must be {allowed}, found {value!r}{meant}")
             if "pattern" in rules and not rules["pattern"].fullmatch(value):
-                return self.wrong(
-                    at, f"{at[-1]} {value!r} may hold letters, digits, dots, - and _ only"
-                )
+                field = next(part for part in reversed(at) if isinstance(part, str))
+                return self.wrong(at, f"{field} {value!r}: expected {rules['expected']}")
             return value
         low, high = rules.get("low", float("-inf")), rules.get("high", _LARGEST)
         if not low <= value <= high:  # NaN is never in the range

@@ -75,7 +75,8 @@ def test_a_narrow_terminal_cuts_no_name_and_breaks_no_word() -> None:
 
     name, command = "Rediyo_Kano_labarai_da_hirarraki_2023", "m2m run recipe.toml --hours 8"
     code = f"""
-from m2m.cli.console import TerminalProgress, say
+from m2m.cli.console import TerminalProgress, asked, say
+print(asked("How is {name} meant? It has two columns."))
 say("  Words of a sentence about {name} and `{command}` in it.")
 say("Next   " + "m2m " * 20, copied=True)
 progress = TerminalProgress()
@@ -99,12 +100,13 @@ progress.finish()
     shown = os.read(ours, 1 << 16).decode("utf-8")
     os.close(ours)
     lines = shown.replace("\r", "").split("\n")
-    assert lines[:3] == [
+    assert lines[:2] == [f"How is {name} meant? It has", "two columns."]
+    assert lines[2:5] == [
         "  Words of a sentence about",
         f"    {name} and",
         f"    `{command}` in it.",
     ]
-    assert lines[3] == "Next   " + "m2m " * 20
+    assert lines[5] == "Next   " + "m2m " * 20
     assert "…" not in shown
     assert shown.count(f"training {name}") >= 2  # the bar, and the line that stays
 

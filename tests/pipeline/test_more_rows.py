@@ -145,7 +145,7 @@ def test_a_recipe_without_experts_is_refused_in_words(measured: Path) -> None:
 
 
 def test_names_are_checked_before_anything_is_trained(measured: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"nobody: no dataset.*at least 20 rows") as error:
+    with pytest.raises(InputError, match="there is no dataset 'nobody'") as error:
         Run(load_recipe(measured), Silent()).more_rows(["nobody"])
     assert "copy, reverse, upper" in str(error.value.hint)
     recipe = copied(measured, tmp_path)
@@ -153,3 +153,20 @@ def test_names_are_checked_before_anything_is_trained(measured: Path, tmp_path: 
     (recipe.parent / "copy.jsonl").write_text("".join(rows[:19]), "utf-8")
     run = Run(load_recipe(recipe), Silent())
     assert measurable(run.inputs, []) == ["reverse", "upper"]
+    with pytest.raises(InputError, match="copy has 19 rows to train on, and halves need 20"):
+        measurable(run.inputs, ["copy"])
+
+
+def test_a_dataset_that_the_run_leaves_out_is_refused_for_that(measured: Path) -> None:
+    recipe = load_recipe(measured)
+    inputs = read_inputs(replace(recipe, search=replace(recipe.search, excluded=("upper",))))
+    with pytest.raises(InputError, match=r"this run leaves upper out .*--hours"):
+        measurable(inputs, ["upper"])
+
+
+def test_trainings_that_end_at_other_steps_are_not_compared(measured: Path) -> None:
+    recipe = load_recipe(measured)
+    inputs = read_inputs(replace(recipe, train=replace(recipe.train, patience=2, holdout=0.1)))
+    with pytest.raises(InputError, match="cannot be compared") as error:
+        measurable(inputs, [])
+    assert "--set train.patience=0" in str(error.value.hint)

@@ -31,7 +31,7 @@ from m2m.planning.plan import make_plan, plan_with
 from m2m.progress import Silent
 from m2m.recipe import Confirm, Quantize, Search, load_recipe
 from m2m.tuner.saving import GIB
-from tests.pipeline.scenario import make_scenario
+from tests.pipeline.scenario import copied, make_scenario
 from tests.pipeline.test_until import Stopping
 
 RATES = Rates(
@@ -53,6 +53,17 @@ RATES = Rates(
 @pytest.fixture
 def inputs(tmp_path: Path) -> Inputs:
     return read_inputs(load_recipe(make_scenario(tmp_path)))
+
+
+def test_a_finished_run_trains_and_scores_nothing(finished_run: Path, tmp_path: Path) -> None:
+    done = read_inputs(load_recipe(copied(finished_run, tmp_path)))
+    known = {mixture: Cost(evaluations=1.0) for mixture in [BASE]}
+    rates = dataclasses.replace(RATES, known=known)
+    stages = {stage.name: stage for stage in plan_with(done, rates).stages}
+    assert stages["confirm"].what.startswith("kept: ")
+    assert stages["confirm"].seconds < RATES.surrogate + 2.0
+    other = with_recipe(done, train=dataclasses.replace(done.recipe.train, seed=7))
+    assert not plan_with(other, rates).stages[2].what.startswith("kept")
 
 
 def with_recipe(inputs: Inputs, **sections: object) -> Inputs:

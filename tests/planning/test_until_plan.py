@@ -141,7 +141,7 @@ def test_a_stage_is_compared_with_its_part_and_its_plan(recipe: Recipe) -> None:
     assert within.deadlines is not None
     words = within.deadlines.words
     assert words("train", 3600.0) == "train took 1 h 00 min, 50 % of 2 hours (at most 25 %)"
-    assert words("last training", 3600.0).endswith("(at least 45 %)")
+    assert words("last training", 3600.0).endswith("(45 % or more are kept for it)")
     assert words("export", 3600.0) == words("search", 1.0) == ""
     assert words("first pass", 1800.0) == "", "it belongs to the experts"
     assert words("train", 1800.0).startswith("train took 1 h 00 min")
