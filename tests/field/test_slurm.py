@@ -20,6 +20,7 @@ from tests.conftest import REPOSITORY
 from tests.field.slurm import asked, cluster, finish, missing
 from tests.pipeline.scenario import make_scenario
 from tests.pipeline.test_shares import ranking
+from tests.pipeline.test_until import until
 
 EXAMPLES = REPOSITORY / "examples" / "batch"
 SUBMIT = EXAMPLES / "slurm" / "submit.sh"
@@ -112,6 +113,38 @@ def test_a_recipe_under_time_limits_comes_to_what_one_process_does(
     assert int(re.findall(r"Restarts=(\d+)", shown["train"])[0]) >= 1
     assert '"winner"' in outputs
     same_bytes(alone, recipe)
+
+
+def test_rungs_and_validations_are_arrays(slurm: dict[str, str], tmp_path: Path) -> None:
+    """Each rung is an array of two shares, and so are the fine-tunes of a validation."""
+    alone = until(make_scenario(tmp_path / "alone"))
+    first = Run(load_recipe(alone), Silent())
+    whole, validation = first.confirm(), first.validate()
+    assert whole.courses is not None
+    recipe = fresh(alone, tmp_path / "cluster")
+    options = ["--cpus-per-task=1", "--mem=1000", f"--output={tmp_path}/%x-%A-%a.out"]
+    line = ["sh", str(SUBMIT), *options, str(recipe), "2", "2", "2"]
+    done = subprocess.run(line, env=slurm, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    jobs = re.findall(r"(\w+): (\d+)", done.stdout)
+    assert [name for name, _ in jobs] == ["train", "search", *["confirm"] * 3, "run"]
+    finish(slurm, 20 * ALONE)
+    script = str(EXAMPLES / "slurm" / "job.sbatch")
+    validate = ["sbatch", "--parsable", "--array=1-2", *options, script, "validate"]
+    jobs.append(("validate", asked(slurm, *validate, str(recipe), "2")))
+    finish(slurm, 20 * ALONE)
+    outputs = "\n".join(path.read_text("utf-8") for path in tmp_path.glob("*.out"))
+    for name, job in jobs:
+        shown = asked(slurm, "scontrol", "show", "job", job)
+        states = set(re.findall(r"JobState=(\w+)", shown))
+        assert states == {"COMPLETED"}, (name, shown, outputs)
+    same_bytes(alone, recipe)
+    second = Run(load_recipe(recipe), Silent())
+    joined = second.confirm().courses
+    assert joined is not None
+    seconds = {"seconds": 0}  # of the last training
+    assert joined.as_json() | seconds == whole.courses.as_json() | seconds
+    assert second.validate().as_json() == validation.as_json()
 
 
 def test_a_cancelled_job_is_not_brought_back(
