@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, Trainin
 
 IGNORED = -100  # labels that transformers does not train on
 FIRST, CHECKS = 4, 10
-RESERVE = 0.9  # of the time; the rest is for checkpoints and the last evaluation
+RESERVE = 0.95  # of the time; the rest is for checkpoints and the last evaluation
 
 
 def rows(job: Any, name: str) -> list[dict[str, list[int]]]:
