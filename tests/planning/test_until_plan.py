@@ -112,6 +112,17 @@ def test_planned_rungs_are_those_of_the_run(recipe: Recipe) -> None:
     assert max(others) <= planned.top
 
 
+def test_the_best_two_together_are_the_last_contender_to_be_given_up(many: Inputs) -> None:
+    inputs = without(many, 3)
+    kept = []
+    for minutes in range(4, 60, 4):
+        settings = decide(inputs, SLOW, minutes / 60)["settings"]
+        left = settings.get("baselines", ("all",))
+        kept.append((settings.get("nested", 3), "all" in left or "union" in left))
+    assert (2, False) in kept
+    assert (1, True) not in kept
+
+
 @pytest.mark.parametrize(
     ("minutes", "names"), sampled(product([240, 90, 45, 30, 20, 12, 8, 5, 1], [3, 6]), every=4)
 )
