@@ -13,8 +13,11 @@ import re
 from pathlib import Path
 
 from m2m.kernels.library import library_path
+from m2m.opening import read_bytes
 
-_COMPILER = re.compile(rb"GCC: \([^)]*\) (\d+)\.(\d+)")  # in the section .comment of an ELF file
+# In the section .comment of an ELF file.
+_COMPILER = re.compile(rb"GCC: \([^()]{1,99}\) (\d{1,3})\.(\d{1,3})")
+_LARGEST = 1 << 30  # bytes; builds for GPUs have hundreds of megabytes
 _MENDED = {11: 5, 12: 4, 13: 3}  # minor version of each major one that first had the correction
 
 
@@ -31,6 +34,6 @@ def amx_ends_the_process(build: str) -> bool:
 
 def dropped_tiles(library: Path) -> bool:
     """Return whether a library's newest compiler is such a GCC; the C library has its own."""
-    found = _COMPILER.findall(library.read_bytes())
+    found = _COMPILER.findall(read_bytes(library, _LARGEST))
     newest = max(((int(major), int(minor)) for major, minor in found), default=(0, 0))
     return newest[0] in _MENDED and newest[1] < _MENDED[newest[0]]
