@@ -175,12 +175,14 @@ def is_slow(run: Callable[[Any], object], make: Callable[[int], Any], nested: bo
     short = make(_SHORT)
     if _seconds(run, short) < _SOON or _seconds(run, short) < _SOON:
         return False
-    # The best of several: another program can only make a time longer.
-    before = min(_seconds(run, short) for _ in range(3))
-    if before > _LATE:
-        return True
-    after = min(_seconds(run, make(_LONG)) for _ in range(2))
-    return after > _GROWTH * before
+
+    # The best of several: another program can only make a time longer. It can do so for a while.
+    def grows(times: int) -> bool:
+        before = min(_seconds(run, short) for _ in range(times + 1))
+        after = min(_seconds(run, make(_LONG)) for _ in range(times))
+        return before > _LATE or after > _GROWTH * before
+
+    return all(map(grows, (2, 5, 10)))
 
 
 def _seconds(run: Callable[[Any], object], text: Any) -> float:

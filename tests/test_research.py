@@ -180,6 +180,7 @@ def test_evidence_says_what_the_results_say(
         campaign.Campaign("pico", tmp_path / "work").run()
         shutil.copytree(scenarios, tmp_path / "scenarios")
         load(RESEARCH / "recorded.py")
+        load(RESEARCH / "table.py")
         program = load(RESEARCH / "evidence.py")
         scenario = program.Recorded.read("pico", tmp_path)
     finally:

@@ -34,7 +34,6 @@ _FILES = {CONFIG: 1 << 20, WEIGHTS: 4 << 30, OWN: 64 << 20}  # an adapter's file
 _JOURNAL = 1 << 30
 _ENTRIES = 100_000  # names in a folder, and adapters in a run, at most
 _TUNED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,200}")  # "copy+upper", "12-datasets-0a1b2c3d"
-_STATE = re.compile(rf"{_TUNED.pattern}\.safetensors")
 _MOST_STATE = 16 << 30  # bytes: an adapter, both averages of AdamW and the mean
 _SHARE = re.compile(r"\d{1,6}-of-\d{1,6}")
 _SPARE = 16 << 20  # bytes that a header may take in addition to the factors
@@ -131,7 +130,7 @@ def read_foreign(folder: Path, base: BaseModel | None, problems: Problems) -> Fo
     try:
         for path in _adapter_folders(files, walk):
             _read_adapter(path, run, base, walk)
-        for path in walk.entries(files.states, _STATE, "file"):
+        for path in walk.entries(files.states, _TUNED, "file", ".safetensors"):
             run.states += _read_state(path, run, walk)
         run.journals = [
             *walk.files(folder, files.study.name),
@@ -179,7 +178,9 @@ class _Walk:
         """Return the folders in a folder whose names fit; an empty list if it is missing."""
         return self.entries(folder, pattern, "folder")
 
-    def entries(self, folder: Path, pattern: re.Pattern[str], kind: str) -> list[Path]:
+    def entries(
+        self, folder: Path, pattern: re.Pattern[str], kind: str, ending: str = ""
+    ) -> list[Path]:
         """Return the entries of a kind, "folder" or "file", in a folder, as `folders` does."""
         wanted = stat.S_ISDIR if kind == "folder" else stat.S_ISREG
         try:
@@ -196,7 +197,8 @@ class _Walk:
                 if self.seen > _ENTRIES:
                     raise InputError(f"{folder}: more than {_ENTRIES:,} names")
                 path, status = folder / entry.name, entry.stat(follow_symlinks=False)
-                if not pattern.fullmatch(entry.name):
+                stem = entry.name.removesuffix(ending)
+                if not (entry.name.endswith(ending) and pattern.fullmatch(stem)):
                     self._leave(path)
                 elif _is_link(status):
                     self.problems.add(f"{path}: is a link, expected the {kind} itself")

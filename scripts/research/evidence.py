@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from recorded import HERE, SEED, Recorded
+from table import head_to_head
 
 from m2m.arrays import F64
 from m2m.evaluate.metric import REPLICATES
@@ -331,6 +332,16 @@ def report(scenarios: Sequence[Recorded]) -> Iterator[str]:
         table = flattery(scenario)
         if table:
             yield _shown(table)
+    for scenario in scenarios:
+        yield from hours_spent(scenario.name)
+
+
+def hours_spent(name: str) -> Iterator[str]:
+    """Yield the head-to-heads of a scenario, each with its caption."""
+    for path in sorted((HERE / "results" / name / "head_to_head").glob("a-*.json")):
+        hours = float(path.stem.partition("-")[2])
+        yield f"Scenario {name}, {hours:g} h for each part, choice_bits on test.\n\n"
+        yield f"{head_to_head(path.parent, hours)}\n\n"
 
 
 def _one(case: Case, rows: Sequence[Row], note: str = "") -> Iterator[str]:

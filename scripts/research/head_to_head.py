@@ -29,7 +29,7 @@ import numpy as np
 from campaign import HERE, RESULTS, SCENARIOS, SPLITS, machine, say
 from numpy.typing import NDArray
 from stored import logliks, measured, question_arrays, write_arrays
-from table import METRIC, difference, resampled
+from table import head_to_head
 
 from m2m.evaluate.scores import Scores
 from m2m.evaluate.tasks import requests
@@ -193,27 +193,6 @@ class HeadToHead:
         (target,) = run.inputs.dev
         return {split: trial.scores[prefix + target] for split, prefix in SPLITS.items()}
 
-    def table(self) -> str:
-        """Return all finished parts, and how far (a) is ahead of each, on the test questions."""
-        lines = [
-            "| part | hours | steps | ended by | test | a is ahead by (95 %) |",
-            "| --- | --- | --- | --- | --- | --- |",
-        ]
-        values: dict[str, NDArray[np.float64]] = {}
-        for part in TITLES:
-            if not self.file(part).exists():
-                continue
-            result = json.loads(self.file(part).read_text(encoding="utf-8"))
-            ((steps, splits),) = result["metrics"].items()
-            values[part] = resampled(self.results, self.file(part).stem, steps, "test")
-            value, error = splits["test"][METRIC.name]
-            ahead = difference(values["a"], values[part]) if "a" in values and part != "a" else ""
-            end = result["facts"].get("end", "time")
-            taken = f"{result['seconds'] / 3600:.2f}"
-            cells = [TITLES[part], taken, steps, end, f"{value:.3f} ± {error:.3f}", ahead]
-            lines.append(f"| {' | '.join(cells)} |")
-        return "\n".join(lines)
-
 
 def _right_answers(inputs: Inputs) -> list[tuple[NDArray[Any], NDArray[Any]]]:
     """Return the dev questions with their right answers, which the loss is of."""
@@ -259,7 +238,7 @@ def main() -> None:
         return
     for part in left:
         work.run(part)
-    print(work.table())
+    print(head_to_head(work.results, work.hours))
 
 
 if __name__ == "__main__":

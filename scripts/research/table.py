@@ -54,6 +54,38 @@ def difference(these: NDArray[np.float64], those: NDArray[np.float64]) -> str:
     return f"{gap[0]:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
+def head_to_head(results: Path, hours: float) -> str:
+    """Return the finished parts of a head-to-head, and how far (a) is ahead of each, on test.
+
+    Args:
+        results: a scenario's folder of finished parts.
+        hours: that each part had.
+    """
+    lines = [
+        "| what is done in the time | hours | steps | right answers | bits | m2m is ahead by |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    values: dict[str, NDArray[np.float64]] = {}
+    for path in sorted(results.glob(f"?-{hours:g}.json")):
+        part = path.stem[0]
+        result = json.loads(path.read_text(encoding="utf-8"))
+        ((steps, splits),) = result["metrics"].items()
+        values[part] = resampled(results, path.stem, steps, "test")
+        (value, error), (right, _) = splits["test"][METRIC.name], splits["test"]["accuracy"]
+        count = len(scores(results, path.stem, steps, "test"))
+        ahead = difference(values["a"], values[part]) if "a" in values and part != "a" else ""
+        cells = [
+            result["part"],
+            f"{result['seconds'] / 3600:.2f}",
+            steps,
+            f"{round(right * count)} of {count} ({right:.0%})",
+            f"{value:.2f} ± {error:.2f}",
+            ahead,
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])

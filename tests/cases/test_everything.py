@@ -39,6 +39,10 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow  # a real run
 def test_both_ways_of_training_on_everything_are_confirmed(recipe: Path) -> None:
+    planned = json.loads(m2m("plan", recipe, "--json"))
+    assert "up to 4 fine-tunes" in next(
+        each["what"] for each in planned["steps"] if each["name"] == "confirm"
+    )
     found = json.loads(m2m("confirm", recipe, "--json", "--quiet"))
     tuned = {each["label"]: each for each in found["confirmed"] if each["how"] == "finetuned"}
     equal = next(each for label, each in tuned.items() if "all datasets equally" in label)
@@ -66,6 +70,8 @@ def test_both_ways_of_training_on_everything_are_confirmed(recipe: Path) -> None
 @pytest.mark.slow
 def test_report_card_plan_and_validation_know_the_union(recipe: Path) -> None:
     planned = json.loads(m2m("plan", recipe, "--json"))
+    (confirm,) = (each["what"] for each in planned["steps"] if each["name"] == "confirm")
+    assert confirm == "kept: 6 models with scores"
     m2m("export", recipe, "--quiet")
     folder = recipe.parent / "m2m-runs/recipe"
     card = (folder / "export/README.md").read_text(encoding="utf-8")
@@ -79,9 +85,6 @@ def test_report_card_plan_and_validation_know_the_union(recipe: Path) -> None:
     assert found["picks"]["union"] == {"datasets": ["copy", "reverse"], "weights": [0.95, 0.05]}
     assert found["picks"]["all"]["weights"] == [0.5, 0.5]
     assert found["regret"].keys() >= {"all", "union"}
-    assert "up to 4 fine-tunes" in next(
-        each["what"] for each in planned["steps"] if each["name"] == "confirm"
-    )
 
 
 @pytest.mark.slow
