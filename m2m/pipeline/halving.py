@@ -248,15 +248,17 @@ class Halving:
         ladder = self._ladder
         rungs = [stop.steps for stop in stops]
         ended = ladder.ended(winner) if self._deadlines is None else None
-        while not (end := self._end(stops, len(rungs), ended, cap)):
+        following = self._next(stops)
+        while not (end := self._end(stops, len(rungs), ended, cap, following)):
             self._reopen(winner)
-            stops += ladder.climb([winner], self._next(stops[-1].steps), watch=True)
+            stops += ladder.climb([winner], following, watch=True)
             self._watch(winner, stops)
             best = stops[self._checks(stops).best].steps
             for stop in stops[:-1]:
                 if stop.steps not in rungs and stop.steps != best:
                     ladder.forget(winner, stop.steps)
             self._tell(stops, len(rungs))
+            following = self._next(stops)
         ladder.end(winner, stops[-1].steps, end)
         return end
 
@@ -284,9 +286,14 @@ class Halving:
                 return
 
     def _end(
-        self, stops: Sequence[Stop], rungs: int, ended: tuple[int, str] | None, cap: int
+        self,
+        stops: Sequence[Stop],
+        rungs: int,
+        ended: tuple[int, str] | None,
+        cap: int,
+        following: int,
     ) -> str:
-        """Return why the training ends at its last stop; "" if it goes on."""
+        """Return why the training ends at its last stop; "" if it goes on to `following`."""
         confirm, steps = self._inputs.recipe.confirm, stops[-1].steps
         winner = stops[-1].mixture
         if ended is not None:
@@ -298,14 +305,35 @@ class Halving:
             return PASSES
         if self._deadlines is None:
             return CAP if steps >= cap else ""
-        if self._ladder.knows([winner], self._next(steps)):
+        if self._ladder.knows([winner], following):
             return ""  # an earlier call had more time
-        ends = time.monotonic() + seconds_to(self._next(steps), stops)
-        return TIME if ends > self._deadlines.last else ""
+        return "" if seconds_to(following, stops) <= self._room() else TIME
 
-    def _next(self, steps: int) -> int:
-        """Return the steps of the last training's next check."""
-        return next_check(self._first, self._inputs.recipe.train.checkpoint_every, steps)
+    def _room(self) -> float:
+        """Return the seconds that are left for the last training."""
+        return self._deadlines.last - time.monotonic() if self._deadlines else math.inf
+
+    def _next(self, stops: Sequence[Stop]) -> int:
+        """Return the steps of the last training's next check.
+
+        It comes earlier if there is no time for the whole way to it: after the most checkpoints
+        that there is time for, if they are a quarter of the way. A check of an earlier call that
+        had less time is not passed over.
+        """
+        steps, every = stops[-1].steps, self._inputs.recipe.train.checkpoint_every
+        whole = next_check(self._first, every, steps)
+        nearer = range((steps // every + 1) * every, whole, every)
+        for known in nearer:
+            if self._ladder.knows([stops[-1].mixture], known):
+                return known
+        if self._ladder.knows([stops[-1].mixture], whole) or (room := self._room()) == math.inf:
+            return whole
+        fitting = [
+            each
+            for each in [*nearer, whole]
+            if 4 * (each - steps) >= whole - steps and seconds_to(each, stops) <= room
+        ]
+        return max(fitting, default=whole)
 
     def _tell(self, stops: Sequence[Stop], rungs: int) -> None:
         checks, board = self._checks(stops, rungs), self._board(stops)

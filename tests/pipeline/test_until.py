@@ -17,13 +17,14 @@ from m2m.mix.trial import Trial
 from m2m.pipeline import ladder
 from m2m.pipeline.experts import Tuning
 from m2m.pipeline.finetunes import mixed_corpus
-from m2m.pipeline.halving import Deadlines, seconds_to
+from m2m.pipeline.halving import Deadlines, Halving, seconds_to
 from m2m.pipeline.inputs import read_inputs
-from m2m.pipeline.ladder import Stop
+from m2m.pipeline.ladder import Ladder, Stop
 from m2m.pipeline.run import Run
 from m2m.pipeline.shares import Share
+from m2m.pipeline.trained_run import TrainedRun
 from m2m.progress import Silent
-from m2m.recipe import load_recipe
+from m2m.recipe import changed, load_recipe
 from m2m.results.courses import CAP, PASSES, PATIENCE, TIME, Courses
 from m2m.tuner.trainer import Trainer
 from tests.pipeline.scenario import copied, make_scenario
@@ -270,6 +271,30 @@ def test_the_next_stretch_takes_as_long_per_step(
     trial = Trial(Mixture.uniform(["a"]), {}, {}, 0, 0.0)
     stops = [Stop(trial.mixture, each, trial, None, {}, 60.0) for each in made]
     assert seconds_to(steps, stops) == seconds
+
+
+def test_a_last_stretch_is_shorter_if_there_is_no_time_for_a_whole_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stretch is 150 of 300 steps, and a check comes at multiples of 25; a step takes 0.2 s."""
+    settings = {"train": {"steps": 300, "checkpoint_every": 25}}
+    recipe = changed(load_recipe(until(make_scenario(tmp_path))), settings)
+    run = TrainedRun(read_inputs(recipe), {}, Silent())
+    trial = Trial(Mixture.uniform(["copy"]), {}, {}, 0, 0.0)
+    stops = [Stop(trial.mixture, steps, trial, None, {}, 60.0) for steps in (300, 600)]
+
+    def following(seconds: float) -> int:
+        halving = Halving(run, Deadlines(0.0, time.monotonic() + seconds))
+        return halving._next(stops)
+
+    assert following(40.0) == 750
+    assert following(29.0) == 725
+    assert following(11.0) == 650
+    assert following(7.0) == 750, "no check is a quarter of the way and in time"
+    assert Halving(run)._next(stops) == 750
+    known = {650}
+    monkeypatch.setattr(Ladder, "knows", lambda self, mixtures, steps: steps in known)
+    assert following(40.0) == 650, "an earlier call had a check there"
 
 
 @pytest.mark.slow  # its hours are seconds, enough for a busy machine
