@@ -160,8 +160,8 @@ class Within:
         if stage not in {*MOST, LAST} or self._part(seconds) == "0 %":
             return ""
         seconds += self._passed if stage == TRAIN else 0.0
-        limit = f"{LAST_PART:.0%} or more are kept for it"  # it may need less
-        limit = f"at most {MOST[stage]:.0%}" if stage in MOST else limit
+        least = f"{LAST_PART:.0%} or more are kept for it"  # it may need less
+        limit = f"at most {MOST[stage]:.0%}" if stage in MOST else least
         plan = f"planned {self._part(self._planned[stage])}, " if self._planned else ""
         limit = limit.replace("%", " %")
         return (

@@ -62,7 +62,7 @@ def head_to_head(results: Path, hours: float) -> str:
         hours: that each part had.
     """
     lines = [
-        "| what is done in the time | hours | steps | right answers | bits | m2m is ahead by |",
+        "| time spent on | hours | steps kept, made | right answers | bits | m2m is ahead by |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     values: dict[str, NDArray[np.float64]] = {}
@@ -77,7 +77,7 @@ def head_to_head(results: Path, hours: float) -> str:
         cells = [
             result["part"],
             f"{result['seconds'] / 3600:.2f}",
-            steps,
+            f"{steps}, {result['facts']['trained']}",
             f"{round(right * count)} of {count} ({right:.0%})",
             f"{value:.2f} ± {error:.2f}",
             ahead,
