@@ -17,7 +17,6 @@ from m2m.opening import read_bytes
 
 # In the section .comment of an ELF file.
 _COMPILER = re.compile(rb"GCC: \([^()]{1,99}\) (\d{1,3})\.(\d{1,3})")
-_LARGEST = 1 << 30  # bytes; builds for GPUs have hundreds of megabytes
 _MENDED = {11: 5, 12: 4, 13: 3}  # minor version of each major one that first had the correction
 
 
@@ -34,6 +33,6 @@ def amx_ends_the_process(build: str) -> bool:
 
 def dropped_tiles(library: Path) -> bool:
     """Return whether a library's newest compiler is such a GCC; the C library has its own."""
-    found = _COMPILER.findall(read_bytes(library, _LARGEST))
+    found = _COMPILER.findall(read_bytes(library))
     newest = max(((int(major), int(minor)) for major, minor in found), default=(0, 0))
     return newest[0] in _MENDED and newest[1] < _MENDED[newest[0]]

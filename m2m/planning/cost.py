@@ -104,7 +104,7 @@ class Work:
         rates: the rates of this machine.
         like: the work of the same inputs with other settings, which saves time.
         first: the pass over the datasets before those without an expert are left out.
-        finished: all models of a run with a fixed budget are trained and scored.
+        scored: number of models that a finished run with a fixed budget has; 0: not finished.
     """
 
     def __init__(
@@ -113,10 +113,10 @@ class Work:
         rates: Rates,
         like: Work | None = None,
         first: FirstPass | None = None,
-        finished: bool = False,
+        scored: int = 0,
     ) -> None:
         self.inputs, self.rates, self.recipe = inputs, rates, inputs.recipe
-        self.first, self.finished = first, finished
+        self.first, self.scored = first, scored
         self._fixed: Sizes = like._fixed if like else Sizes.of(inputs)
         self.scratch, self.exported = self._fixed.scratch, self._fixed.exported
         self.names = inputs.usable_names
@@ -202,8 +202,8 @@ class Work:
         quantize, finalists = self.recipe.quantize, max(2, self.recipe.confirm.top)
         finalists = min(finalists, self.strategy.candidates)
         if quantize.export != quantize.type and finalists > 1:
-            scored = 0 if self.finished else finalists
-            seconds += rates.surrogate + scored * (load + self.dev_seconds)
+            left_over = 0 if self.scored else finalists
+            seconds += rates.surrogate + left_over * (load + self.dev_seconds)
         disk = round(cost.loads * _LINE + cost.evaluations * self.line) + self.scratch_on_disk()
         peak = max(rates.training_bytes, rates.scoring_bytes)
         return PlannedStage(SEARCH, self._search_in_words(cost), seconds, peak, disk)
@@ -226,6 +226,10 @@ class Work:
 
     def confirm(self) -> PlannedStage:
         """Plan fine-tunes of the best and of the baselines, all scored on dev and test."""
+        if self.scored:
+            seconds = self.rates.surrogate + self.scored * 2 * self.rates.judged
+            what = f"kept: {counted(self.scored, 'model')} with scores"
+            return PlannedStage("confirm", what, seconds, self.rates.scoring_bytes, 0)
         confirm = self.recipe.confirm
         total = len(self.names)
         sizes = [self._expected_size()] * min(confirm.top, self.strategy.candidates)
@@ -242,12 +246,9 @@ class Work:
             # It may already be one of the top mixtures.
             models += self._chance_mixed() ** confirm.top
             trainings.append(0.0 if self._is_free() else self._confirming(1))
-        seconds = self.rates.surrogate + models * 2 * self.rates.judged
-        if self.finished:
-            what = f"kept: {counted(round(models), 'model')} with scores"
-            return PlannedStage("confirm", what, seconds, self.rates.scoring_bytes, 0)
-        seconds += sum(trainings) + (self.rates.decoder if any(trainings) else 0.0)
-        seconds += models * (self.dev_seconds + self.test_seconds + self.rates.load(1, total))
+        seconds = sum(trainings) + (self.rates.decoder if any(trainings) else 0.0)
+        seconds += self.rates.surrogate + models * (self.dev_seconds + self.test_seconds)
+        seconds += models * (self.rates.load(1, total) + 2 * self.rates.judged)
         tuned = sum(map(bool, trainings))
         disk = (tuned + _CHECKPOINTS) * self.rates.adapter_bytes
         peak = max(self.rates.training_bytes, self.rates.scoring_bytes)

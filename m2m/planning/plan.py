@@ -179,8 +179,9 @@ def plan_with(
 ) -> Plan:
     """Return the plan for given rates; see `make_plan`."""
     until = inputs.recipe.confirm.budget == UNTIL
-    finished = not until and _confirmed(inputs) is not None
-    work = Work(inputs, rates, first=first, finished=finished)
+    confirmation = None if until else _confirmed(inputs)
+    scored = len(confirmation.models) if confirmation else 0
+    work = Work(inputs, rates, first=first, scored=scored)
     stages = until_time_is_up(work, hours) if until and hours else work.stages()
     wrong = [*_memory(work, stages), *_disk(work, stages), *_time(work, stages, hours)]
     advice = [*wrong, *_precision(work, stages), *_workers(work, stages), *_unseen(work)]

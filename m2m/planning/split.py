@@ -154,8 +154,8 @@ class Split:
     def _harsh(self) -> Iterator[tuple[str, Cut]]:
         """Yield cuts after which fewer answers are known.
 
-        The best two together stay longest: of the recorded fine-tunes of 150 and 300 steps they are
-        ahead of all datasets in both scenarios that have them (docs/log.md).
+        The best two together stay longest: after 150 and 300 steps they are ahead of all datasets,
+        clearly on one recorded scenario, within chance on the other (docs/log.md).
         """
         confirm, names = self._work.recipe.confirm, len(self._work.of(self._recipe).names)
         for most in range(min(confirm.nested, names) - 1, 1, -1):

@@ -78,7 +78,7 @@ def head_to_head(results: Path, hours: float) -> str:
             result["part"],
             f"{result['seconds'] / 3600:.2f}",
             f"{steps}, {result['facts']['trained']}",
-            f"{round(right * count)} of {count} ({right:.0%})",
+            f"{round(right * count)} of {count} ({right:.0%})".replace("%", " %"),
             f"{value:.2f} ± {error:.2f}",
             ahead,
         ]
