@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
 
 from m2m.counted import counted
-from m2m.evaluate.evaluator import Evaluator
-from m2m.formats.gguf import plan_gguf
 from m2m.formats.json_fields import JsonFields, Rounded
-from m2m.llamacpp.filetypes import file_type, quantized_layout
 from m2m.llamacpp.scratch_model import scratch_folder
 from m2m.mix.make_strategy import make_strategy
 from m2m.mix.mixture import BASE, Mixture
@@ -25,10 +21,13 @@ from m2m.pipeline.finetunes import training_rows
 from m2m.pipeline.inputs import Inputs, expert_passes
 from m2m.pipeline.kept import finished_experts
 from m2m.pipeline.search import search_space
-from m2m.planning.calibration import Aside, Rates, count_tokens
+from m2m.planning.calibration import Aside, Rates
+from m2m.planning.sizes import Sizes
 from m2m.planning.until import HALVING, LAST, SEARCH, TRAIN, FirstPass, Rungs
 from m2m.recipe import Recipe
 from m2m.recipe.fields import UNTIL
+from m2m.results.confirmation import Confirmation
+from m2m.results.courses import Courses
 from m2m.tuner.checkpointing import checkpoint_path, saved_step
 
 # A checkpoint holds the adapter, AdamW's two states and the best adapter so far; one more with
@@ -62,40 +61,6 @@ def planned_strategy(inputs: Inputs, examples: int = 1) -> Strategy:
     return make_strategy(recipe.search, space, examples, inputs.objectives, recipe.growth)
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """The sizes that `--hours` cannot change when it cuts a recipe; slow to compute.
-
-    Attributes:
-        examples: number of examples of all dev sets; each window of a text counts as one.
-        dev: the tokens of each dev set, as `count_tokens` returns them.
-        test: the same of each test set.
-        scratch: bytes of the scratch model.
-        exported: bytes of the exported model.
-    """
-
-    examples: int
-    dev: Sequence[tuple[int, int]]
-    test: Sequence[tuple[int, int]]
-    scratch: int
-    exported: int
-
-    @classmethod
-    def of(cls, inputs: Inputs) -> Sizes:
-        """Measure the sizes; tokenises all examples."""
-        form, seed, quantize = inputs.formatter, inputs.recipe.search.seed, inputs.recipe.quantize
-        kind = "f16" if quantize.type == "auto" else quantize.type  # auto never takes a larger type
-        return cls(
-            sum(len(Evaluator(task, form, seed)) for task in inputs.dev.values()),
-            [count_tokens(task, form) for task in inputs.dev.values()],
-            [count_tokens(task, form) for task in inputs.test.values()],
-            *(
-                plan_gguf(*quantized_layout(inputs.base.gguf, file_type(type_name)))[2]
-                for type_name in (kind, quantize.export)
-            ),
-        )
-
-
 class Work:
     """The work of a run, in seconds and bytes.
 
@@ -104,7 +69,7 @@ class Work:
         rates: the rates of this machine.
         like: the work of the same inputs with other settings, which saves time.
         first: the pass over the datasets before those without an expert are left out.
-        scored: number of models that a finished run with a fixed budget has; 0: not finished.
+        finished: what a finished run of the same settings has found.
     """
 
     def __init__(
@@ -113,10 +78,10 @@ class Work:
         rates: Rates,
         like: Work | None = None,
         first: FirstPass | None = None,
-        scored: int = 0,
+        finished: Confirmation | None = None,
     ) -> None:
         self.inputs, self.rates, self.recipe = inputs, rates, inputs.recipe
-        self.first, self.scored = first, scored
+        self.first, self.finished = first, finished
         self._fixed: Sizes = like._fixed if like else Sizes.of(inputs)
         self.scratch, self.exported = self._fixed.scratch, self._fixed.exported
         self.names = inputs.usable_names
@@ -155,7 +120,7 @@ class Work:
         made, experts = finished_experts(self.inputs), self.inputs.expert_names
         left = [name for name in experts if name not in made]
         seconds = sum(self._training(self._steps_left(name), name) for name in left)
-        if first := self.first:
+        if left and (first := self.first):
             tried = [name for name in first.names if name not in experts]
             seconds += sum(self._training(first.steps, name) for name in tried)
         seen = list(dict.fromkeys(f"{count:.3g}" for count in sorted(self.passes.values())))
@@ -170,7 +135,7 @@ class Work:
             what += f", {at_once} at a time"
         if left:
             seconds += self.rates.decoder
-        if first:
+        if left and first:
             seconds += self.rates.decoder + self.rates.surrogate
             seconds += len(first.names) * self._check_seconds()
             what += f", the best of {counted(len(first.names), 'dataset')} after {first.steps}"
@@ -202,7 +167,7 @@ class Work:
         quantize, finalists = self.recipe.quantize, max(2, self.recipe.confirm.top)
         finalists = min(finalists, self.strategy.candidates)
         if quantize.export != quantize.type and finalists > 1:
-            left_over = 0 if self.scored else finalists
+            left_over = 0 if self.finished else finalists
             seconds += rates.surrogate + left_over * (load + self.dev_seconds)
         disk = round(cost.loads * _LINE + cost.evaluations * self.line) + self.scratch_on_disk()
         peak = max(rates.training_bytes, rates.scoring_bytes)
@@ -226,10 +191,9 @@ class Work:
 
     def confirm(self) -> PlannedStage:
         """Plan fine-tunes of the best and of the baselines, all scored on dev and test."""
-        if self.scored:
-            seconds = self.rates.surrogate + self.scored * 2 * self.rates.judged
-            what = f"kept: {counted(self.scored, 'model')} with scores"
-            return PlannedStage("confirm", what, seconds, self.rates.scoring_bytes, 0)
+        if self.finished:
+            scored = counted(len(self.finished.models), "model")
+            return self._kept("confirm", f"{scored} with scores")
         confirm = self.recipe.confirm
         total = len(self.names)
         sizes = [self._expected_size()] * min(confirm.top, self.strategy.candidates)
@@ -256,6 +220,17 @@ class Work:
         what += f"{models:.0f} models scored"
         return PlannedStage("confirm", what, seconds, peak, disk)
 
+    def _kept(self, stage: str, what: str) -> PlannedStage:
+        """Plan a stage whose results are kept, and read again."""
+        models = len(self.finished.models) if self.finished else 0
+        seconds = self.rates.surrogate + models * 2 * self.rates.judged
+        return PlannedStage(stage, f"kept: {what}", seconds, self.rates.scoring_bytes, 0)
+
+    @property
+    def courses(self) -> Courses | None:
+        """Return the trainings that a finished run without a fixed budget has made."""
+        return self.finished.courses if self.finished else None
+
     def rungs(self) -> Rungs:
         """Return the expected rungs: top of the ranking, nested unions, all datasets, the best."""
         total, confirm = len(self.names), self.recipe.confirm
@@ -273,6 +248,8 @@ class Work:
 
     def halving(self) -> PlannedStage:
         """Plan the rungs of contenders that get equal steps."""
+        if self.courses:
+            return self._kept(HALVING, counted(len(self.courses.courses), "contender"))
         rungs, rates = self.rungs(), self.rates
         seconds = self._training(rungs.steps) + len([*rungs]) * (rates.decoder + rates.surrogate)
         seconds += rungs.checks * self._check_seconds()
@@ -286,6 +263,8 @@ class Work:
 
     def last(self) -> PlannedStage:
         """Plan the last training up to its cap, and all scores on test."""
+        if self.courses:
+            return self._kept(LAST, f"the winner's {counted(self.courses.steps, 'step')}")
         rungs, rates, confirm = self.rungs(), self.rates, self.recipe.confirm
         steps = rungs.last(confirm.max_passes / self.passes_per_step)
         seconds = steps * self._last_step() + self._scored_in_the_end()
@@ -296,10 +275,13 @@ class Work:
 
     @property
     def passes_per_step(self) -> float:
-        """Return how often a step of the last training sees a row; its mixture is not known yet."""
-        single = sum(self.passes.values()) / len(self.passes) / self.recipe.train.steps
+        """Return how often a step of the last training sees a row; before a run, on average."""
+        passes, steps = self.passes, self.recipe.train.steps
+        if self.courses:
+            names = self.courses.courses[self.courses.winner].mixture.datasets
+            return max(passes[name] for name in names) / len(names) / steps
         expected = min(2.0, self._expected_size()) if self.recipe.searches else len(self.names)
-        return single / expected
+        return sum(passes.values()) / len(passes) / steps / expected
 
     def steps_within(self, seconds: float) -> int:
         """Return the steps that the last training makes after its rungs in that time."""

@@ -29,7 +29,7 @@ from m2m.planning.until import HALVING, LAST, LAST_PART, MOST, TRAIN, FirstPass
 from m2m.progress import Progress
 from m2m.recipe.fields import UNTIL
 from m2m.results.confirmation import Confirmation
-from m2m.results.courses import Courses
+from m2m.results.courses import PASSES, PATIENCE, Courses
 from m2m.results.folder import CONFIRMED
 from m2m.tuner.saving import GIB
 
@@ -179,9 +179,7 @@ def plan_with(
 ) -> Plan:
     """Return the plan for given rates; see `make_plan`."""
     until = inputs.recipe.confirm.budget == UNTIL
-    confirmation = None if until else _confirmed(inputs)
-    scored = len(confirmation.models) if confirmation else 0
-    work = Work(inputs, rates, first=first, scored=scored)
+    work = Work(inputs, rates, first=first, finished=_confirmed(inputs))
     stages = until_time_is_up(work, hours) if until and hours else work.stages()
     wrong = [*_memory(work, stages), *_disk(work, stages), *_time(work, stages, hours)]
     advice = [*wrong, *_precision(work, stages), *_workers(work, stages), *_unseen(work)]
@@ -306,11 +304,13 @@ def until_time_is_up(work: Work, hours: float) -> list[PlannedStage]:
     """
     stages = work.stages()
     rest = hours * 3600 - sum(stage.seconds for stage in stages if stage.name != LAST)
-    if rest <= 0:
+    if rest <= 0 or (work.courses and work.courses.end in (PATIENCE, PASSES)):
         return stages
     steps, passes, ends = last_training(work, hours)
-    what = f"the last contender, about {steps:,} more steps, in all {passes:.2g} passes over its "
-    what += "rows, "
+    who = "the last contender"
+    if work.courses:
+        who = f"the winner goes on from {counted(work.courses.steps, 'step')}"
+    what = f"{who}, about {steps:,} more steps, in all {passes:.2g} passes over its rows, "
     if ends:
         what += f"which ends it ([confirm] max_passes) before {hours:g} hours are up"
     else:
@@ -324,7 +324,8 @@ def until_time_is_up(work: Work, hours: float) -> list[PlannedStage]:
 def last_training(work: Work, hours: float) -> tuple[int, float, bool]:
     """Return the steps of the last training, its passes, and whether these end it before time."""
     before = sum(stage.seconds for stage in work.stages() if stage.name != LAST)
-    top, most = work.rungs().top, work.recipe.confirm.max_passes
+    top = work.courses.steps if work.courses else work.rungs().top
+    most = work.recipe.confirm.max_passes
     steps = work.steps_within(hours * 3600 - before)
     passes = (top + steps) * work.passes_per_step
     if passes < most:

@@ -299,8 +299,8 @@ def flattery(scenario: Recorded) -> Table | None:
     )
     columns = [
         Column("questions", "questions that choose", int),
-        Column("flattered", "looks better than it is by", float, "{:.3f}".format),
-        Column("behind", "behind the best on the others", float, "{:.3f}".format),
+        Column("flattered", "looks better than it is by", float, "{:z.3f}".format),
+        Column("behind", "behind the best on the others", float, "{:z.3f}".format),
     ]
     return Table("flattery", caption, columns, rows) if rows else None
 

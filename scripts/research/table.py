@@ -51,7 +51,7 @@ def difference(these: NDArray[np.float64], those: NDArray[np.float64]) -> str:
     """Return a paired difference with its interval."""
     gap = these - those
     low, high = np.quantile(gap[1:], (0.025, 0.975))
-    return f"{gap[0]:+.3f} ({low:+.3f} to {high:+.3f})"
+    return f"{gap[0]:+z.3f} ({low:+z.3f} to {high:+z.3f})"
 
 
 def head_to_head(results: Path, hours: float) -> str:
@@ -102,7 +102,7 @@ def main() -> None:
         those = resampled(folder, options.against, steps[options.against], options.split)
     print(f"| {' | '.join(heads)} |\n|{' --- |' * len(heads)}")
     for stem, step, of in rows:
-        cells = [stem, step, *(f"{of[s][0]:.3f} ± {of[s][1]:.3f}" for s in ("dev", "test"))]
+        cells = [stem, step, *(f"{of[s][0]:z.3f} ± {of[s][1]:z.3f}" for s in ("dev", "test"))]
         if options.against:
             cells.append(difference(resampled(folder, stem, step, options.split), those))
         print(f"| {' | '.join(cells)} |")

@@ -16,13 +16,13 @@ from m2m.pipeline.run import Run
 from m2m.planning import hours as hours_module
 from m2m.planning.cost import Work
 from m2m.planning.hours import Within, decide
-from m2m.planning.plan import Plan, plan_within
+from m2m.planning.plan import Plan, plan_within, until_time_is_up
 from m2m.planning.split import promising
 from m2m.planning.until import FLOOR_PART, LAST, LAST_PART, MOST, Rungs
 from m2m.progress import Silent
 from m2m.recipe import Recipe, changed, load_recipe
 from m2m.recipe.strategies import NONE
-from m2m.results.courses import TIME
+from m2m.results.courses import PATIENCE, TIME
 from m2m.results.folder import RunFolder
 from tests.pipeline.scenario import make_scenario
 from tests.planning.test_hours import Heard
@@ -110,6 +110,29 @@ def test_planned_rungs_are_those_of_the_run(recipe: Recipe) -> None:
     others = [each.checks[-1].steps for i, each in enumerate(courses.courses)
               if i != courses.winner]  # fmt: skip
     assert max(others) <= planned.top
+
+
+@pytest.mark.slow  # a real run
+def test_a_finished_run_keeps_its_trainings_and_goes_on_if_it_has_hours(recipe: Recipe) -> None:
+    found = Run(recipe, Silent()).confirm()
+    courses = found.courses
+    assert courses is not None
+    inputs = read_inputs(recipe)
+    kept = {stage.name: stage for stage in plan_within(inputs, RATES, 0.0).stages}
+    assert kept["halving"].what == f"kept: {len(courses.courses)} contenders"
+    assert kept[LAST].what == f"kept: the winner's {courses.steps} steps"
+    assert max(kept["halving"].seconds, kept[LAST].seconds) < RATES.surrogate + 3.0
+    for end, what in (
+        (PATIENCE, f"kept: the winner's {courses.steps} steps"),
+        (TIME, f"the winner goes on from {courses.steps} steps, about "),
+    ):
+        ended = dataclasses.replace(found, courses=dataclasses.replace(courses, end=end))
+        stages = until_time_is_up(Work(inputs, RATES, finished=ended), 1.0)
+        assert next(stage for stage in stages if stage.name == LAST).what.startswith(what)
+        assert sum(stage.seconds for stage in stages) == pytest.approx(3600.0) or end == PATIENCE
+    other = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, seed=7))
+    planned = plan_within(dataclasses.replace(inputs, recipe=other), RATES, 0.0).stages
+    assert not any(stage.what.startswith("kept") for stage in planned)
 
 
 def test_the_best_two_together_are_the_last_contender_to_be_given_up(many: Inputs) -> None:
