@@ -31,10 +31,12 @@ class LossFile:
         self._path = path
 
     def on_start(self, total_steps: int, done_steps: int) -> None:
-        """Keep the lines of the steps that are done."""
+        """Keep the lines of the steps that are done; none if another file has them."""
+        kept: list[bytes] = []
         with suppress(OSError, InputError):
-            lines = read_bytes(self._path).splitlines(keepends=True) if done_steps else []
-            kept = [line for line in lines if 0 < _number(line) <= done_steps]
+            if done_steps and self._path.exists():
+                lines = read_bytes(self._path).splitlines(keepends=True)
+                kept = [line for line in lines if 0 < _number(line) <= done_steps]
             write_bytes(self._path, b"".join(kept))
 
     def on_step(self, step: Step) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from importlib.util import find_spec
 from pathlib import Path
@@ -76,6 +77,20 @@ def test_a_new_training_begins_a_new_file(
     path.write_text('{"step":1,"loss":9.0}\n', encoding="utf-8")
     result = trained(decoder, samples, tmp_path / "reverse", LossFile(path))
     assert [line["loss"] for line in lines(path)] == result.losses
+
+
+def test_a_training_that_goes_on_from_a_shorter_one_begins_at_its_next_step(
+    decoder: Decoder, samples: list[Sample], tmp_path: Path
+) -> None:
+    config = dataclasses.replace(CONFIG, schedule="anytime", warmup=0.0)
+    found = []
+    for steps in (2, 4, 6):
+        path = tmp_path / "losses" / str(steps) / "reverse.jsonl"
+        Trainer(decoder, samples, config, folder=tmp_path / str(steps),
+                origin=Origin("reverse", "pico", "base", "data"),
+                callbacks=[LossFile(path)]).run(steps, tmp_path / "state")  # fmt: skip
+        found.append([line["step"] for line in lines(path)])
+    assert found == [[1, 2], [3, 4], [5, 6]]
 
 
 def test_a_training_does_not_fail_because_its_losses_cannot_be_written(
