@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 FILE = click.Path(path_type=Path)
 _SHOWN = 8  # labels in a line
 _MUCH_SHARED = 0.02  # of a file's rows; `--json` has all
+# Heads of the tables of counts of rows and of costs in tokens.
+COUNTS = ("rows", "same", "near", "leaks")
+COSTS = ("tokens", "longest", "letters/token", "tokens/word")
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
@@ -154,10 +157,8 @@ def _show_tables(results: Sequence[Checked], tokens: bool) -> None:
     from m2m.cli.console import make_table, print_table
     from m2m.dataset.checked import short_names
 
-    counts = ("rows", "same", "near", "leaks")
-    costs = ("tokens", "longest", "letters/token", "tokens/word")
-    table = make_table("file", "format", *counts, right=counts, fold=True)
-    spent = make_table("file", *costs, "lengths", right=costs, fold=True)
+    table = make_table("file", "format", *COUNTS, right=COUNTS, fold=True)
+    spent = make_table("file", *COSTS, "lengths", right=COSTS, fold=True)
     names = short_names([result.file for result in results])
     for name, result in zip(names, results, strict=True):
         numbers = (result.rows, result.duplicates, result.near_duplicates, result.overlap)

@@ -65,7 +65,7 @@ class Racing(Strategy):
         self._count = 0  # examples that all mixtures in the race were scored on
         self._reference: list[Trial] = []
         self._trials: dict[Mixture, Trial] = {}
-        self._history: list[str] = []
+        self._history: list[tuple[int, int]] = []  # of each round: mixtures, and their questions
         self.risk = self.margin = 0.0
 
     @property
@@ -76,7 +76,14 @@ class Racing(Strategy):
             f"With {100 * sure:.0f} % probability no mixture that stopped early is better than the "
             f"best by more than {self.margin:.3g} on these questions."
         )
-        return [f"Race: {', '.join(self._history)}. {end}"] if len(self._history) > 1 else []
+        if len(self._history) < 2:
+            return []
+        (all_, first), *later = self._history
+        went_on = ", ".join(f"{count} went on to {questions}" for count, questions in later)
+        return [
+            f"Race: every dataset alone answered all {self._rounds[-1]} questions, and "
+            f"{counted(all_, 'mixture')} of several the first {first}; of these {went_on}. {end}"
+        ]
 
     def cost(self) -> Cost:
         """Return the expected cost: each round keeps at most a fraction `STAYS`."""
@@ -131,9 +138,7 @@ class Racing(Strategy):
             asks = [Ask(mixture, self._count) for mixture in self._racing if self._open(mixture)]
             if asks:
                 self._left -= fraction * len(asks)
-                self._history.append(
-                    f"{counted(len(asks), 'mixture')} answered {counted(self._count, 'question')}"
-                )
+                self._history.append((len(asks), self._count))
                 return asks
         return []
 

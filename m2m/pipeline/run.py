@@ -151,7 +151,7 @@ class Run:
 
     def run(self) -> RunResult:
         """Do all stages, ending with the report; do not export if the verdict is against it."""
-        exported = None if self._withheld else self.export()
+        exported = self._made_anyway() if self._withheld else self.export()
         if exported is None:  # files of an earlier result say nothing about this one
             (self.folder / EXPORTED).unlink(missing_ok=True)
             if any(self._files.exports.glob("*.gguf")):
@@ -263,6 +263,12 @@ class Run:
     @property
     def _withheld(self) -> bool:
         return self.confirm().verdict.withheld and not self._anyway
+
+    def _made_anyway(self) -> Exported | None:
+        """Return the files that `--anyway` has made of the same result, if they are still there."""
+        fresh = self._files.is_fresh(EXPORTED)
+        made = self._files.read(EXPORTED, Exported.from_json) if fresh else None
+        return made if made and made.gguf.is_file() else None
 
     def _check_leaks(self) -> None:
         if not self._allow_leaks:

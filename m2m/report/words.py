@@ -201,7 +201,7 @@ def _worth(ranking: Ranking) -> list[str]:
         if names
     ]
     if sentences and ranking.smallest_effect:
-        sentences.append(f"(Changes below {ranking.smallest_effect:z.3f} do not count.)")
+        sentences.append(f"(Changes below {ranking.smallest_effect:.2g} do not count.)")
     return [" ".join(sentences)] if sentences else []
 
 

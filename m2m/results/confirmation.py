@@ -60,9 +60,9 @@ class Model(JsonFields):
 
     @property
     def passes(self) -> float | None:
-        """Return how often it saw each row, on average over the datasets; None if untrained."""
-        passes = [seen.passes for seen in self.seen.values()]
-        return sum(passes) / len(passes) if passes else None
+        """Return how often it saw each row, on average over all rows; None if untrained."""
+        rows = sum(seen.of for seen in self.seen.values())
+        return sum(seen.passes * seen.of for seen in self.seen.values()) / rows if rows else None
 
     @property
     def trained(self) -> str:

@@ -170,7 +170,7 @@ def worth_table(ranking: Ranking) -> Table:
     return Table(
         "worth",
         f"{_gain(ranking)} of {ranking.metric} when a dataset joins, on average over mixtures "
-        f"without it; less than {ranking.smallest_effect:z.3f} counts as neutral",
+        f"without it; less than {ranking.smallest_effect:.2g} counts as neutral",
         [
             Column("dataset", "dataset"),
             Column("worth", "worth (95 %)", Interval, lambda span: span.signed),

@@ -111,6 +111,10 @@ def withheld(recipe: Path, kind: str, *options: str) -> str:
     card = Path(made["card"]).read_text("utf-8")
     assert "**Made with --anyway, against the verdict.**" in card
     assert card.index("Made with") < card.index(said["verdict"]["sentence"][:20])
+    again = ran(recipe, *options)
+    assert again["gguf"] == made["gguf"], "the same result has its files now"
+    assert not any("earlier result" in warning for warning in again["warnings"])
+    assert "GGUF       not made" not in m2m("run", recipe, *options).stdout
     assert ran(recipe, "--anyway", *options)["gguf"] == made["gguf"]
     return card
 

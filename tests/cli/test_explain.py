@@ -11,11 +11,14 @@ from typing import get_args
 import pytest
 from click.testing import CliRunner
 
+from m2m.cli.data import COSTS, COUNTS
 from m2m.cli.main import cli
 from m2m.errors import InputError
 from m2m.evaluate.metrics import METRICS
+from m2m.llamacpp.filetypes import FILE_TYPES
 from m2m.mix.verdict import Kind
-from m2m.mix.worth import VERDICTS
+from m2m.mix.worth import UNKNOWN, VERDICTS
+from m2m.recipe.strategies import STRATEGIES
 from m2m.report.glossary import find, glossary
 from m2m.results.compared import Compared, Contest, Entry
 from m2m.results.facts import csv_tables
@@ -34,14 +37,17 @@ def test_every_head_of_every_table_is_explained() -> None:
     tables = [*csv_tables(samples.facts()), *compared.tables]
     heads = {column.head for table in tables for column in table.columns if column.head}
     assert len(heads) > 50
+    heads.update(COUNTS, COSTS)
     for head in heads - PLAIN - {"text (40)"}:
         find(re.sub(r"^(dev|test) |, (dev|test)$", "", head))
 
 
-@pytest.mark.parametrize("words", [METRICS, get_args(Kind), VERDICTS.values()])
+@pytest.mark.parametrize(
+    "words", [METRICS, get_args(Kind), [*VERDICTS.values(), UNKNOWN], STRATEGIES, FILE_TYPES]
+)
 def test_every_metric_verdict_and_effect_has_an_entry(words: list[str]) -> None:
     for word in words:
-        assert find(word) == word or word in VERDICTS.values()
+        assert find(word) == word or find(word) in ("it is", "type")
 
 
 def test_a_word_has_one_meaning_in_at_most_three_sentences() -> None:

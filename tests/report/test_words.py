@@ -20,7 +20,7 @@ def test_the_answer_comes_first_and_ties_are_called_ties() -> None:
             [
                 "Fine-tune on aa or on y.",
                 "Adding aa usually raised the score. Adding bb, cc made no clear difference. "
-                "(Changes below 0.020 do not count.)",
+                "(Changes below 0.02 do not count.)",
                 "But on the facet text aa + bb + cc looks better: 0.400 ± 0.020 against 0.200 ± "
                 "0.020.",
             ],
