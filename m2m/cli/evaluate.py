@@ -71,9 +71,9 @@ def evaluate(
 
     Every metric that fits is printed. Several models are compared with the first one.
 
-    A MODEL is a GGUF file or a name under models/, also MODEL+LORA.gguf. A TASK is a file of rows
-    (JSONL, JSON, CSV, TSV, text) or a task file (YAML) of lm-evaluation-harness. The options are
-    the fields of a recipe's target, and its `normalise`.
+    A MODEL is a GGUF file or a name under models/, also MODEL+LORA.gguf. A TASK is a file of rows,
+    in any format that a dataset may have, or a task file (YAML) of lm-evaluation-harness. The
+    options are the fields of a recipe's target, and its `normalise`.
 
     \b
     Example:  m2m eval export/winner.gguf target/test.jsonl

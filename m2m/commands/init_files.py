@@ -20,6 +20,10 @@ from m2m.formats.archives import has_rows
 from m2m.formats.rowfile import Several
 
 _DEV, _TEST = re.compile("dev|val|valid|validation"), re.compile("test")
+_LATIN = re.compile(r"LATIN (SMALL|CAPITAL) (?:LETTER|LIGATURE) (?:[A-Z]+ )*?([A-Z]+)(?: WITH .*)?")
+# Letters whose names in Unicode do not begin with the letters that people write for them.
+_CALLED = {"ENG": "N", "ESH": "S", "ETH": "D", "EZH": "Z", "SCHWA": "E", "THORN": "TH",
+           "SALTILLO": "", "STOP": ""}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -226,14 +230,24 @@ def unlike(stems: Any) -> list[str]:
     """Make names that a recipe takes, all different."""
     names: list[str] = []
     for stem in stems:
-        letters = unicodedata.normalize("NFKD", stem)  # without the marks of letters such as ọ̀
-        bare = "".join(letter for letter in letters if not unicodedata.combining(letter))
+        # Without the marks of letters such as ọ̀.
+        letters = unicodedata.normalize("NFKD", stem.replace("ß", "ss"))
+        bare = "".join(_plain(each) for each in letters if not unicodedata.combining(each))
         plain = re.sub(r"[^A-Za-z0-9._-]+", "_", bare).strip("._-") or "data"
         name, number = plain, 2
         while name.lower() in {known.lower() for known in names}:
             name, number = f"{plain}_{number}", number + 1
         names.append(name)
     return names
+
+
+def _plain(letter: str) -> str:
+    """Return the letters of English after which Unicode names a Latin one: d for ɗ, ae for æ."""
+    if not (named := _LATIN.fullmatch(unicodedata.name(letter, ""))):
+        return letter
+    size, word = named.groups()
+    plain = _CALLED.get(word, word if len(word) <= 2 else word[0])
+    return plain if size == "CAPITAL" else plain.lower()
 
 
 def _aim(path: Path) -> str:

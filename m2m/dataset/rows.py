@@ -81,7 +81,7 @@ class Rows:
 
 
 def load_dataset(source: Path | Text | RowSource, mapping: RowMapping = AS_IT_IS) -> Sequence[Row]:
-    """Read a JSONL, JSON, CSV, TSV or text file of training rows, or aligned text files.
+    """Read a file of training rows, or aligned text files.
 
     The first row decides the format of the file, one of `FORMATS`, unless `mapping` says how rows
     are read.

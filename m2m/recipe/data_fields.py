@@ -141,8 +141,9 @@ class Dataset:
 
     name: str = needed("short name, unique in the recipe", **_NAME)
     path: Path = needed(
-        "JSONL, JSON, CSV, TSV or text file; or a list of text files whose lines belong together; "
-        "not needed with an adapter",
+        "file of rows: JSONL, JSON, CSV, TSV, text, Excel, OpenDocument, Parquet, Arrow, PO, TMX "
+        "or XLIFF, also packed; or a list of text files whose lines belong together; not needed "
+        "with an adapter",
         exists=True,
         aligned="path_aligned",
     )

@@ -14,10 +14,12 @@ from click.testing import CliRunner
 from m2m.checkpoint import import_model
 from m2m.cli.main import cli
 from m2m.commands.init import start_recipe
-from m2m.commands.init_files import Wanted
+from m2m.commands.init_files import Wanted, unlike
 from m2m.errors import InputError
+from m2m.formats import archives
 from m2m.pipeline.inputs import read_inputs
 from m2m.recipe import LISTS, SECTIONS, load_recipe
+from m2m.recipe.data_fields import Dataset
 from m2m.recipe.new_recipe import recipe_text, toml_value
 from tests.hostile import controls
 from tests.pipeline.scenario import make_scenario
@@ -95,6 +97,27 @@ def test_names_are_made_valid_and_different(folder: Path) -> None:
     recipe = load_recipe(started(folder, datasets=paths))
     assert [each.name for each in recipe.datasets] == ["my_data", "my_data_2", "e"]
     assert [each.path.resolve() for each in recipe.datasets] == [p.resolve() for p in paths]
+
+
+def test_latin_letters_keep_their_base_in_names() -> None:
+    letters = "ɗɓƙƴŋɛɔøłđħıßæœþəʊɣǝĐÆꞌ"
+    assert unlike([*letters]) == [
+        *("d", "b", "k", "y", "n", "e", "o", "o_2", "l", "d_2", "h", "i", "ss", "ae", "oe", "th"),
+        *("e_2", "u", "g", "e_3", "D_3", "AE_2", "data"),
+    ]
+    assert unlike(["ƙwai ɗan ɓera", "ɓɓɓ", "rédíò"]) == ["kwai_dan_bera", "bbb", "redio"]
+    assert unlike(["بيانات", "ሰላም", "ቃላት 2"]) == ["data", "data_2", "2"]
+
+
+def test_the_path_of_a_dataset_names_every_format_that_is_read() -> None:
+    texts = {
+        "JSONL": ".jsonl .ndjson .jsonlines", "JSON": ".json", "CSV": ".csv .psv", "text": ".txt",
+        "TSV": ".tsv .tab", "Excel": ".xlsx .xls", "OpenDocument": ".ods", "Parquet": ".parquet",
+        "Arrow": ".arrow .feather", "PO": ".po", "TMX": ".tmx", "XLIFF": ".xlf .xliff",
+    }  # fmt: skip
+    assert {end for ends in texts.values() for end in ends.split()} == {*archives._DATA}
+    meaning = next(one for one in dataclasses.fields(Dataset) if one.name == "path").metadata
+    assert {*texts} <= {*re.findall(r"\w+", meaning["help"])}
 
 
 def test_nothing_is_overwritten_and_all_mistakes_are_told(folder: Path) -> None:
