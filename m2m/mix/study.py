@@ -126,7 +126,9 @@ class Study:
                 whole = ask.examples >= len(order)
                 trials.append(self.trial(ask.mixture, None if whole else order.first(ask.examples)))
                 seen[ask.mixture] = trials[-1]
-                progress.advance(detail=f"{self._value(trials[-1]):z.3f} {ask.mixture.label}")
+                progress.advance(
+                    detail=f"{ask.mixture.label} scored {self._value(trials[-1]):z.3f}"
+                )
             strategy.tell(trials)
             progress.finish()
         return [self.known(mixture) or trial for mixture, trial in seen.items()]

@@ -19,6 +19,7 @@ from m2m.mix.ranking import CONFIDENCE, Ranked
 from m2m.mix.scoreboard import Objective, Scoreboard, scoreboard
 from m2m.mix.trial import Trial
 
+FEW_EXAMPLES = 30  # with fewer, intervals of a bootstrap are too narrow to be shown alone
 ROUNDING = 1e-9
 # At least this fraction of the spread of mixtures' scores must be real. If not, a warning names the
 # number of examples that would be enough.
@@ -82,6 +83,14 @@ def above_chance(
             trials[i].mixture for i, low in zip(tried, lowest, strict=True) if low > ROUNDING
         )
     return better
+
+
+def few_questions(target: str, examples: int, different: int) -> list[str]:
+    """Warn if a target has fewer different questions than `FEW_EXAMPLES`."""
+    if different >= FEW_EXAMPLES:
+        return []
+    count = in_words(examples, different)
+    return _noisy([f"{count} of {target} are too few. Write at least {FEW_EXAMPLES}, better 100."])
 
 
 def mixture_warnings(

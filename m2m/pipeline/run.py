@@ -164,7 +164,7 @@ class Run:
             exported,
             write_report(facts, self.folder).html,
             tuple(self._stages),
-            tuple(facts.warnings),
+            (*facts.warnings, *facts.remarks),
         )
 
     def train(self) -> list[Trained]:

@@ -30,6 +30,7 @@ from m2m.mix.warnings import (
     above_chance,
     control_warnings,
     delta_warnings,
+    few_questions,
     mixture_warnings,
 )
 from m2m.mix.worth import worth
@@ -125,6 +126,7 @@ def search(run: TrainedRun) -> Ranking:
         else None,
         seed=recipe.search.seed,
     )
+    different = sum(scores.different for scores in trials[base].scores.values())
     column = f"{target_name(objectives)} {metric_name(objectives)}"
     write_tables(run.files.path, ranking, space.names, column, board.higher_is_better)
     return Ranking(
@@ -138,13 +140,14 @@ def search(run: TrainedRun) -> Ranking:
         base_score=float(board.points[base]),
         places=ranking,
         examples=len(order),
-        different=sum(scores.different for scores in trials[base].scores.values()),
+        different=different,
         worth=added.datasets,
         verdicts=added.verdicts,
         smallest_effect=added.smallest,
         pairs_left_out=added.left_out,
         warnings=[
             *control_warnings(ranking, inputs.controls),
+            *few_questions(target_name(objectives), len(order), different),
             *warnings(run, complete, above),
             *rounded,
             *claimed,
@@ -177,7 +180,11 @@ def _nothing(inputs: Inputs) -> Ranking:
         places=[],
         examples=len(questions),
         different=len({*questions}),
-        warnings=[*(leak.warning for leak in find_leaks(inputs)), *shared_warnings(inputs)],
+        warnings=[
+            *(leak.warning for leak in find_leaks(inputs)),
+            *few_questions(target_name(objectives), len(questions), len({*questions})),
+            *shared_warnings(inputs),
+        ],
         notes=[NOT_SEARCHED, *readings(inputs)],
     )
 

@@ -261,7 +261,10 @@ class _Reader:
             self.wrong(at, f"{at[-1]}: {path!s:.200}: {error.strerror}")
             return None
         if not exists:
-            self.wrong(at, f"{at[-1]}: there is no file {path}")
+            of_adapter = at not in self.lines and (*at[:-1], "adapter") in self.lines
+            if not of_adapter:  # whose own field says so
+                kind = "folder" if at[-1] == "adapter" else "file"
+                self.wrong(at, f"{at[-1]}: there is no {kind} {path}")
             return None
         return path
 

@@ -101,8 +101,9 @@ def _place(place: Ranked, y: float, x: Scale, names: Sequence[str], first: float
     title = (
         f"{place.rank}. {place.mixture.label}: {place.score:z.3f}, 95 % interval "
         f"{low:z.3f} to {high:z.3f}"
-        + ("; too close to the best to decide" if place.tied_with_best else "")
     )
+    if place.tied_with_best and place.rank > 1:
+        title += "; too close to the best to decide"
     return group(*marks, title=title)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,7 +23,7 @@ from m2m.report.charts import (
 from m2m.report.curves import courses_chart, loss_charts, validation_chart
 from m2m.report.markup import Markup, element
 from m2m.report.parts import bullets, captioned, document, drawn_table, more, section
-from m2m.report.words import four_questions, warnings
+from m2m.report.words import findings, four_questions, warnings
 from m2m.results.answers import Answers
 from m2m.results.confirmation import confirmed_table, facet_tables
 from m2m.results.courses import courses_table
@@ -79,7 +81,19 @@ def _header(facts: Facts) -> Markup:
         element("p", " · ".join(about), class_="about"),
         element("p", f"Verdict: {verdict.kind}", class_="kicker") if verdict else "",
         element("div", [_answered(*pair) for pair in four_questions(facts)], class_="answer"),
+        element("p", _typed(facts)) if any("RECIPE" in text for text in findings(facts)) else "",
     )
+
+
+def _typed(facts: Facts) -> str:
+    """Say which file RECIPE stands for in the lines to type; a page knows no command line."""
+    options = " ".join(
+        f"--set {shlex.quote(f'{name}={text}')}"
+        for name, text in facts.settings.get("overrides", {}).items()
+    )
+    file = re.split(r"[/\\]", str(facts.settings.get("recipe", f"{facts.name}.toml")))[-1]
+    more = f", with {options} at the end of the line," if options else ""
+    return f"For RECIPE type {file}{more} in the folder of that file."
 
 
 def _answered(question: str, sentences: Sequence[str]) -> Markup:

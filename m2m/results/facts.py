@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 from m2m.adapter import OWN
 from m2m.errors import NOISY, InputError, WarningText
-from m2m.evaluate.same import in_words
 from m2m.export.licences import remarks
 from m2m.formats.journal import Journal
 from m2m.formats.json_fields import JsonFields, Key
@@ -46,7 +45,6 @@ from m2m.results.validation import Validation, validation_tables
 Json = Mapping[str, Any]
 JOULE_PER_KWH = 3.6e6
 _END = 4096  # bytes of a log that have its last line
-FEW_EXAMPLES = 30  # with fewer, a bootstrap's percentile intervals are too narrow to be shown alone
 
 
 @dataclass(frozen=True)
@@ -189,7 +187,6 @@ def read_facts(path: Path, watts: float | None = None) -> Facts:
         warnings=[
             *folder.stale(),
             *map(str, base.get("warnings") or ()),
-            *_few(ranking),
             *(ranking.warnings if ranking else ()),
             *(confirmation.warnings if confirmation else ()),
             *(WarningText(text, NOISY) for text in (export.warnings if export else ())),
@@ -212,14 +209,6 @@ def _last_day(log: Path) -> str:
 
 def _base(settings: Json) -> dict[str, Any]:
     return dict(settings.get("inputs", {}).get("base") or {"name": settings["base"]["model"]})
-
-
-def _few(ranking: Ranking | None) -> list[str]:
-    if ranking is None or ranking.different >= FEW_EXAMPLES:
-        return []
-    count = in_words(ranking.examples, ranking.different)
-    text = f"{count} of {ranking.target} are too few. Write at least {FEW_EXAMPLES}, better 100."
-    return [WarningText(text, NOISY)]
 
 
 def _relative(value: Any, root: Path) -> Any:

@@ -147,7 +147,7 @@ def ranking_table(ranking: Ranking, names: Sequence[str]) -> Table:
         f"{counted(len(ranking.places), 'mixture')} by their surrogates' {ranking.metric}{merged} "
         "on up to "
         f"{counted(ranking.examples, 'dev question')} of {ranking.target}; the base has "
-        f"{ranking.base_score:z.3f}. =: too close to the best to decide",
+        f"{ranking.base_score:z.3f}. =: the best, or too close to it to decide",
         [
             Column("rank", "rank", int),
             Column("tied_with_best", "=", bool),

@@ -153,5 +153,6 @@ def test_a_dataset_needs_rows_or_an_adapter(recipe: Path) -> None:
     with pytest.raises(RecipeError, match="field 'path' is missing in"):
         load_recipe(none)
     gone = changed(recipe, "gone.toml", {'"gpu/reverse"': '"gpu/other"'})
-    with pytest.raises(RecipeError, match="adapter: there is no file"):
+    with pytest.raises(RecipeError, match=r"line \d+: adapter: there is no folder") as refused:
         load_recipe(gone)
+    assert "path:" not in refused.value.message

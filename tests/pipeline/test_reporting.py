@@ -10,6 +10,7 @@ import pytest
 from m2m.errors import InputError, Interrupted
 from m2m.formats.atomic import write_json
 from m2m.formats.json_text import json_text
+from m2m.mix.warnings import few_questions
 from m2m.pipeline.run import Run
 from m2m.progress import Silent
 from m2m.recipe import load_recipe
@@ -127,11 +128,15 @@ def test_time_adds_up_over_calls_and_interruptions_count(tmp_path: Path) -> None
 
 
 def test_few_examples_are_warned_of(folder: Path) -> None:
-    assert any("16 questions of copying are too few" in w for w in read_facts(folder).warnings)
-    ranking = load(folder / "ranking.json")
-    ranking["examples"] = ranking["different"] = 30
-    write_json(folder / "ranking.json", ranking)
-    assert not any("too few" in warning for warning in read_facts(folder).warnings)
+    facts = read_facts(folder)
+    assert facts.ranking is not None
+    told = (facts.warnings, facts.ranking.warnings)  # the terminal prints the second
+    assert [sum("16 questions of copying are too few" in w for w in each) for each in told] == [
+        1,
+        1,
+    ]
+    assert few_questions("copying", 30, 30) == []
+    assert few_questions("copying", 30, 29)
 
 
 def test_a_run_that_was_copied_and_goes_on_has_no_results_of_another_state(

@@ -109,6 +109,20 @@ def test_an_unfinished_run_has_a_report_too() -> None:
     assert Balance(source).wrong == []
 
 
+def test_it_says_which_file_the_lines_to_type_mean() -> None:
+    settings = {**samples.facts().settings, "recipe": "data/hausa.toml"}
+    source = page(samples.facts(settings=settings, confirmation=None))
+    assert "m2m confirm RECIPE" in source
+    assert "For RECIPE type hausa.toml in the folder of that file." in source
+    settings["overrides"] = {"train.seed": "1"}
+    source = page(samples.facts(settings=settings, confirmation=None))
+    assert "hausa.toml, with --set train.seed=1 at the end of the line, in the folder" in source
+
+
+def test_only_the_others_are_too_close_to_the_best() -> None:
+    assert page(samples.facts()).count("; too close to the best to decide") == 1, "two are tied"
+
+
 def test_the_same_facts_give_the_same_bytes() -> None:
     assert page(samples.facts()) == page(samples.facts())
 
