@@ -265,7 +265,7 @@ def recipe_lines(settings: Mapping[str, Any]) -> list[tuple[str, bool]]:
     """Return each line of a recipe with these settings, and whether it differs from the default."""
     lines: list[tuple[str, bool]] = []
     for name in ("base", *LISTS, *(name for name in SECTIONS if name != "base")):
-        value = settings.get(name)
+        value = settings.get(name, {})  # older runs leave out newer sections and fields
         head = f"[[{name}]]" if name in LISTS else f"[{name}]"
         for table in value if isinstance(value, list) else [value]:
             if isinstance(table, Mapping):
@@ -280,10 +280,15 @@ def _fields(section: str, table: Mapping[str, Any]) -> list[tuple[str, bool]]:
     either = [spec.name for spec in specs if "one_of" in spec.metadata]
     unused = {name for name in either if not table.get(name)}
     unused |= {"steps"} if table.get("epochs") else set()
+    whole = {name: plain(default) for name, default in defaults.items() if section in SECTIONS}
+    values = whole | dict(table)
+    for spec in specs:
+        if more := values.pop(spec.metadata.get("aligned", ""), None):
+            values[spec.name] = [values[spec.name], *more]
     return [
         (f"{name} = {toml_value(value)}", plain(defaults.get(name)) != plain(value))
-        for name, value in table.items()
-        if value is not None
+        for name, value in values.items()
+        if value not in (None, dataclasses.MISSING)
         and name not in unused
         and (value not in ("", []) or plain(defaults.get(name)) != value)
     ]

@@ -38,7 +38,8 @@ FIELDS = {
     "serving": "what a program that serves the model must do",
     "report": "the report's page",
     "seed": "the seeds of `train`, `merge` and `search`",
-    "settings": "the recipe with all defaults, section by section, and its datasets and targets",
+    "settings": "the recipe with all defaults, section by section, and its datasets and targets; "
+    "`path_aligned`, `dev_aligned`, `test_aligned`: the other files of a list of aligned ones",
     "versions": "of `m2m`, `llama` (llama.cpp), `python`, `numpy` and the `system`",
     "seconds": "time of this call",
     "steps": "time and peak memory of each step of this call",

@@ -1,15 +1,22 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import tomllib
 from dataclasses import replace
+from pathlib import Path
 
 from m2m.evaluate.score import Score
+from m2m.formats.json_text import json_text
 from m2m.mix.mixture import Mixture
+from m2m.recipe import SECTIONS, load_recipe
+from m2m.recipe.whole import recipe_json
 from m2m.report.page import recipe_lines
 from m2m.report.words import findings, four_questions, warnings
-from m2m.results.facts import cost_table, tables
+from m2m.results.facts import cost_table, csv_tables, tables
 from m2m.results.stage import Stage
+from tests.conftest import REPOSITORY
+from tests.pipeline.scenario import make_scenario
 from tests.report import samples
 
 
@@ -139,6 +146,13 @@ def test_energy_of_a_gpu_is_added_if_it_is_known() -> None:
     assert "as they measure it, is added" in table.caption
 
 
+def test_every_csv_file_is_described() -> None:
+    page = (REPOSITORY / "docs" / "reference.md").read_text(encoding="utf-8")
+    described = page.partition("## The report's CSV files")[2]
+    for table in csv_tables(samples.facts()):
+        assert f"`{table.name}.csv`" in described, table.name
+
+
 def test_every_table_is_rectangular() -> None:
     for table in tables(samples.facts()):
         assert {len(row) for row in table.rows} == {len(table.columns)}, table.name
@@ -148,10 +162,26 @@ def test_every_table_is_rectangular() -> None:
 def test_the_recipe_is_toml_that_says_the_same() -> None:
     settings = samples.facts(text='quote " back\\slash\n\x7f Yorùbá').settings
     lines = recipe_lines(settings)
-    assert tomllib.loads("\n".join(line for line, _ in lines)) == settings
+    read = tomllib.loads("\n".join(line for line, _ in lines))
+    assert read["datasets"] == settings["datasets"]
+    assert all({**read[name], **settings[name]} == read[name] for name in ("base", "train"))
     changed = {line for line, differs in lines if differs}
     assert "steps = 20" in changed
     assert 'template = "chat"' not in changed
+
+
+def test_the_recipe_of_a_report_has_every_setting_and_can_be_run(tmp_path: Path) -> None:
+    path = make_scenario(tmp_path)
+    recipe = load_recipe(path)
+    copy = path.with_name("copy.toml")
+    text = "\n".join(line for line, _ in recipe_lines(json.loads(json_text(recipe_json(recipe)))))
+    copy.write_text(text, encoding="utf-8")
+    assert recipe_json(load_recipe(copy), whole=True) == recipe_json(recipe, whole=True)
+    for section, kind in SECTIONS.items():
+        written = tomllib.loads(text).get(section, {})
+        for spec in dataclasses.fields(kind):
+            left_out = spec.default in (None, "", ()) or "one_of" in spec.metadata
+            assert spec.name in written or left_out, f"[{section}] {spec.name}"
 
 
 def test_warnings_that_say_the_same_of_several_datasets_are_one() -> None:
