@@ -302,7 +302,7 @@ def _print_rows(table: PlainTable) -> None:
         say("", *(["---"] if apart else []), f"{table.heads[0]} {first}")
         for head, cell in zip(table.heads[1:], others, strict=True):
             if cell:
-                say(f"  {head:{width}}  {cell}")
+                say(f"  {head}" if head == cell else f"  {head:{width}}  {cell}")
     say("")
 
 

@@ -83,7 +83,7 @@ def judge(
 
     def made() -> None:
         say(f"Page     {page}")
-        say(f"         {counted(key.asked, 'pair')} to judge; {same} more have the same answers")
+        say(f"         {counted(key.asked, 'pair')} to judge; {same} more with the same answers")
         say("Next     send the page to speakers; when their files are back:")
         say(f"         m2m judge {run} answers-*.json", copied=True)
 

@@ -210,7 +210,7 @@ def _blas() -> Finding:
     value = f"{_rate():,.0f} billion a second, by {name} {blas.get('version', '')}"
     threads = os.environ.get("OPENBLAS_NUM_THREADS", os.environ.get("OMP_NUM_THREADS"))
     if threads:
-        value += f", {threads} threads by the environment"
+        value += f", limited to {threads} by the environment"
     if not any(known in name.lower() for known in ("openblas", "accelerate", "mkl", "blis")):
         remedy = (
             "install NumPy from its wheel (`pip install --force-reinstall numpy`): training is slow"

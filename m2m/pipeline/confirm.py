@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -14,9 +15,9 @@ from m2m.evaluate.score import Measured
 from m2m.evaluate.scores import Scores
 from m2m.evaluate.tasks import Task, contrasted
 from m2m.mix.contenders import UNION, Contender, contenders
-from m2m.mix.evidence import weigh, with_steps
+from m2m.mix.evidence import right_answers, weigh, with_steps
 from m2m.mix.facets import by_facet
-from m2m.mix.mixture import BASE
+from m2m.mix.mixture import BASE, Mixture
 from m2m.mix.ranking import Interval, ahead
 from m2m.mix.scoreboard import Objective, metric_name, scoreboard, target_name
 from m2m.mix.trial import Trial
@@ -31,7 +32,7 @@ from m2m.pipeline.search import search_space
 from m2m.pipeline.trained_run import TrainedRun
 from m2m.pipeline.tuned import Tuned, tune
 from m2m.results.answers import Answered, Answers
-from m2m.results.confirmation import Confirmation, Model
+from m2m.results.confirmation import Confirmation, How, Model
 from m2m.results.ranking import Ranking
 
 _SHOWN = 5  # questions with the answers of base and winner
@@ -107,28 +108,22 @@ def _unlike(tuned: Tuned) -> list[Trial]:
 
 def _models(tuned: Tuned, chosen: Sequence[Contender], inputs: Inputs) -> list[Model]:
     """Return base, best merge and fine-tunes with their scores on the first target."""
-    first, steps = inputs.objectives[0], inputs.recipe.train.steps
-    merged = tuned.merged
-    return [
-        Model("base", BASE, "base", *_measured(tuned.base, first)),
-        *(
-            [Model("top 1", merged.mixture, "merged", *_measured(merged, first), steps=steps)]
-            if merged
-            else []
-        ),
-        *(
-            Model(
-                contender.label,
-                contender.mixture,
-                "finetuned",
-                *_measured(tuned.trials[i], first),
-                tuned.adapters[i],
-                tuned.seen[i],
-                tuned.steps[i],
-            )
-            for i, contender in enumerate(chosen)
-        ),
-    ]
+    first = inputs.objectives[0]
+
+    def model(label: str, mixture: Mixture, how: How, trial: Trial, **about: Any) -> Model:
+        scores = _measured(trial, first)
+        return Model(label, mixture, how, *scores, right=_counts(trial, first), **about)
+
+    models, merged = [model("base", BASE, "base", tuned.base)], tuned.merged
+    if merged:
+        steps = inputs.recipe.train.steps
+        models.append(model("top 1", merged.mixture, "merged", merged, steps=steps))
+    for i, contender in enumerate(chosen):
+        about = {"adapter": tuned.adapters[i], "seen": tuned.seen[i], "steps": tuned.steps[i]}
+        models.append(
+            model(contender.label, contender.mixture, "finetuned", tuned.trials[i], **about)
+        )
+    return models
 
 
 def _measured(trial: Trial, first: Objective) -> tuple[Measured, Measured]:
@@ -136,6 +131,17 @@ def _measured(trial: Trial, first: Objective) -> tuple[Measured, Measured]:
     dev, test = trial.scores[DEV + first.target], trial.scores.get(TEST + first.target)
     also = first.metric.name
     return measure_all(dev, also=also), measure_all(test, also=also) if test else {}
+
+
+def _counts(trial: Trial, first: Objective) -> dict[str, tuple[int, int]]:
+    """Return (right answers, questions) of dev and test, if answers can be right or wrong."""
+    found = {
+        part.removesuffix(":"): trial.scores[part + first.target]
+        for part in (DEV, TEST)
+        if part + first.target in trial.scores
+    }
+    counts = {part: right_answers(scores, first) for part, scores in found.items()}
+    return {part: (round(n), len(found[part])) for part, n in counts.items() if n is not None}
 
 
 def _verdict(

@@ -41,6 +41,7 @@ class Model(JsonFields):
         seen: rows that its training used, by dataset.
         steps: training steps, for a merge those of each expert; None for the base and in older
             results.
+        right: (right answers, questions) on dev and on test, if an answer can be right or wrong.
     """
 
     label: str
@@ -51,6 +52,7 @@ class Model(JsonFields):
     adapter: Path | None = None
     seen: Mapping[str, RowsSeen] = field(default_factory=dict)
     steps: Newer[int | None] = None
+    right: Newer[Mapping[str, tuple[int, int]]] = field(default_factory=dict)
 
     @property
     def described(self) -> str:
@@ -185,6 +187,7 @@ def confirmed_table(confirmation: Confirmation, datasets: int) -> Table:
     note = equally if confirmation.courses else uneven
     partly = any(seen.rows < seen.of for model in models for seen in model.seen.values())
     merge = " and the best merge" if any(model.how == "merged" for model in models) else ""
+    judged = "test" if any(model.test for model in models) else "dev"
     rows: list[list[Cell]] = []
     for place, model in enumerate(models):
         scores = [getattr(model, part).get(metric) for part, metric, _ in parts]
@@ -197,6 +200,7 @@ def confirmed_table(confirmation: Confirmation, datasets: int) -> Table:
             model.passes,
             model.trained or None,
             model.rows_seen or None,
+            "{} of {}".format(*model.right[judged]) if judged in model.right else None,
             *scores,
             None if winner else confirmation.ahead_of(place),
         ])  # fmt: skip
@@ -214,6 +218,7 @@ def confirmed_table(confirmation: Confirmation, datasets: int) -> Table:
             Column("passes", "", float),
             Column("trained", "steps (passes)"),
             Column("rows_seen", "rows seen" if partly else ""),
+            Column("right", f"right on {judged}" if any(model.right for model in models) else ""),
             *(
                 Column(f"{part}_{metric}", f"{part} {metric}" if visible else "", Score)
                 for part, metric, visible in parts

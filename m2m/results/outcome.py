@@ -26,7 +26,8 @@ FIELDS = {
     "status": f"`{DONE}`; `{FAILED}`: see `error`; `{STOPPED}`: by Ctrl-C or SIGTERM",
     "verdict": "`kind`, `sentence`, `reasons`, `next`, `questions_needed`, `gguf_only_with_anyway`",
     "winner": "the fine-tune that was best on dev: `label`, `datasets`, `weights`, `how`, `steps`, "
-    "`adapter`, its scores on `dev` and `test`, the rows that it has `seen`",
+    "`adapter`, its scores on `dev` and `test`, how many answers are `right` and of how many, the "
+    "rows that it has `seen`",
     "winner_ahead": "for every other model: `label`, `how`, and how far the winner is ahead on "
     "test, `estimate` and `ci95`; positive is better for the winner; null without test questions",
     "confirmed": "all models that were scored, like `winner`",

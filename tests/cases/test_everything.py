@@ -64,7 +64,13 @@ def test_both_ways_of_training_on_everything_are_confirmed(recipe: Path) -> None
     table = recipe.parent / "m2m-runs/recipe/report/confirmed.csv"
     assert "110 of 200" in table.read_text(encoding="utf-8")
     assert "200 of 200" in table.read_text(encoding="utf-8")
-    assert "rows seen" in m2m("confirm", recipe, "--quiet")
+    shown = m2m("confirm", recipe, "--quiet")
+    assert "rows seen" in shown
+    assert "right on test" in shown
+    for each in found["confirmed"]:
+        for part in ("dev", "test"):
+            right, questions = each["right"][part]
+            assert right / questions == pytest.approx(each[part]["accuracy"]["value"])
 
 
 @pytest.mark.slow
