@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from m2m.commands.given import FileSettings
     from m2m.commands.init import Started
     from m2m.commands.init_files import Wanted
+    from m2m.recipe import Recipe
 
 FILE = click.Path(path_type=Path)
 _FOR = "--for"
@@ -129,7 +130,6 @@ def init(
     /,
     first: tuple[Path, ...],
     more: tuple[Path, ...],
-    control: bool | None,
     rows: int,
     planned: bool | None,
     **given: Any,
@@ -147,42 +147,62 @@ def init(
               m2m init --data datasets/*.jsonl --target dev.jsonl --model smollm2-135m-instruct
               m2m init --data words.xlsx radio.csv --control --for radio.csv --text "{line}"
     """
-    wanted, asking = _wanted(ctx, (*first, *more), bool(control), given), None
-    if is_terminal():
-        asking = Asking(wanted, control=control)
-        wanted = asking.wanted
-    elif not wanted.datasets:
+    wanted = _wanted(ctx, (*first, *more), given)
+    asking = Asking(wanted) if is_terminal() else None
+    if not (asking or wanted.datasets):
         raise click.UsageError("give at least one dataset: --data FILE...")
+    from m2m.cli.data_preview import show_previews
+    from m2m.commands.data_preview import preview_recipe
     from m2m.commands.init import start_recipe
+    from m2m.errors import M2MError
+    from m2m.recipe import load_recipe
 
-    started = start_recipe(wanted, asking.files if asking else None)
+    try:
+        started = start_recipe(*(asking.ask() if asking else (wanted, None)))
+    except (M2MError, click.Abort):
+        if asking and asking.wanted != wanted:
+            line = _again(asking.wanted)
+            say("", f"The same again without these questions: {line}", err=True, copied=True)
+        raise
     for note in started.notes:
         say(f"Note: {note}", err=True)
     for question in started.questions:
         say(f"Question: {question}", err=True)
-    if rows and not started.questions:
-        _show(started, rows)
-    if started.questions:
-        _open(started)
-        return
     roots = [part for root in started.roots for part in ("--data-root", str(root))]
-    if planned or (planned is None and asking):
-        _check(started)
-    long = (planned or (planned is None and asking)) and _hours(started)
+    if started.questions:
+        _open(started, roots)
+        return
+    recipe = load_recipe(started.recipe, started.roots)
+    if rows:
+        show_previews(preview_recipe(recipe, rows))
+        say("")
+    planned = bool(asking) if planned is None else planned
+    if planned:
+        _check(recipe)
+    long = planned and _hours(recipe)
     if asking:
-        say(f"The same again without questions: {wanted.command.line()}", err=True, copied=True)
+        say(f"The same again without questions: {_again(asking.wanted)}", err=True, copied=True)
     say(f"Wrote {started.recipe}. Add the licences of the data if you know them. Then run:")
     limit = ["--hours", str(_LIMIT)] if long else []
     say(f"  {shlex.join(['m2m', 'run', str(started.recipe), *roots, *limit])}", copied=True)
 
 
-def _wanted(
-    ctx: click.Context, datasets: Sequence[Path], control: bool, given: dict[str, Any]
-) -> Wanted:
+def _again(wanted: Wanted) -> str:
+    """Return the line that writes this recipe without questions; with a name that is free."""
+    from m2m.commands.init_data import NewFiles
+
+    out, number = wanted.out, 1
+    while out.exists() or NewFiles.beside(out).folder.exists():
+        number += 1
+        out = wanted.out.with_stem(f"{wanted.out.stem}-{number}")
+    return replace(wanted, out=out).command.line()
+
+
+def _wanted(ctx: click.Context, datasets: Sequence[Path], given: dict[str, Any]) -> Wanted:
     from m2m.commands.init_files import Wanted
 
     own = tuple((path, replace(given_settings(g), alone=True)) for path, g in ctx.meta[_FOR])
-    named = ("out", "targets", "tests", "model", "template", "split", "seed", "full")
+    named = ("out", "targets", "tests", "model", "template", "split", "control", "seed", "full")
     fields = {name: given.pop(name) for name in named}
     fields["model"] = fields["model"] or ""
     files = {*datasets, *fields["targets"], *fields["tests"]}
@@ -191,10 +211,10 @@ def _wanted(
         if path not in files and not folders & {*path.parents}:
             raise click.UsageError(f"--for {path}: is not one of the files", ctx)
     settings: FileSettings = given_settings(given)
-    return Wanted(datasets=(*datasets,), control=control, given=settings, own=own, **fields)
+    return Wanted(datasets=(*datasets,), given=settings, own=own, **fields)
 
 
-def _open(started: Started) -> None:
+def _open(started: Started, roots: Sequence[str]) -> None:
     """Say how to answer the questions of a recipe."""
     say(f"Wrote {started.recipe}, but m2m refuses it until you have replaced each ?:")
     for line in started.open_lines:
@@ -205,50 +225,36 @@ def _open(started: Started) -> None:
         say(f"Or delete {started.recipe} and type {which}:")
     for line in started.lines:
         say(f"  {line}", copied=True)
-    roots = [part for root in started.roots for part in ("--data-root", str(root))]
     say("If you write into it, add the licences, too, then run:")
     say(f"  {shlex.join(['m2m', 'data', 'preview', str(started.recipe), *roots])}", copied=True)
 
 
-def _show(started: Started, rows: int) -> None:
-    """Print the first rows of each file as the model will see them."""
-    from m2m.cli.data_preview import show_previews
-    from m2m.commands.data_preview import preview_recipe
-    from m2m.recipe import load_recipe
-
-    loaded = load_recipe(started.recipe, started.roots)
-    show_previews(preview_recipe(loaded, rows))
-    say("")
-
-
-def _check(started: Started) -> None:
+def _check(recipe: Recipe) -> None:
     """Print the findings of `m2m data check`, a line for each."""
     from m2m.commands.data_check import FIRST, check_recipe
-    from m2m.recipe import load_recipe
 
-    found = check_recipe(load_recipe(started.recipe, started.roots), FIRST)
+    found = check_recipe(recipe, FIRST)
     faults = [(each.name or each.file.name, one) for each in found for one in each.problems]
     for name, one in faults[:_FAULTS]:
         say(f"Check: {name}: {one.message}", err=True)
     if faults:
         most = f" ({_FAULTS} are shown above)" if len(faults) > _FAULTS else ""
         say(
-            f"{counted(len(faults), 'thing')} to look at{most}: `m2m data check {started.recipe}` "
+            f"{counted(len(faults), 'thing')} to look at{most}: `m2m data check {recipe.path}` "
             "shows all with their lines",
             err=True,
         )
 
 
-def _hours(started: Started) -> bool:
+def _hours(recipe: Recipe) -> bool:
     """Print how long the run will take here, as `m2m plan` does; return whether that is long."""
     from m2m.cli.plan import planned
     from m2m.errors import M2MError
     from m2m.pipeline.inputs import read_inputs
     from m2m.progress import duration
-    from m2m.recipe import load_recipe
 
     try:
-        plan = planned(read_inputs(load_recipe(started.recipe, started.roots)), quiet=False)
+        plan = planned(read_inputs(recipe), quiet=False)
     except M2MError as error:
         say(f"Note: no time can be given: {error.message}", err=True)
         return False

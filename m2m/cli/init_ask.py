@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from m2m.commands.init_lines import Failed
     from m2m.commands.init_rows import Entry
 
-_ENDS = (".csv", ".tsv", ".xlsx", ".xls", ".ods", ".jsonl", ".json", ".parquet", ".txt", ".po",
-         ".tmx", ".xlf", ".xliff", ".zip", ".gz")  # fmt: skip
 _MOST = 30  # files of this folder that are listed
 
 
@@ -35,32 +34,62 @@ class Asking:
 
     Args:
         wanted: the answers that the options give.
-        control: whether a control is wanted; None: ask.
 
     Attributes:
         wanted: with all answers.
         files: its files, read.
     """
 
-    def __init__(self, wanted: Wanted, *, control: bool | None) -> None:
-        from m2m.commands.init import refuse_existing
+    def __init__(self, wanted: Wanted) -> None:
+        self.wanted = wanted
+        self.files: Files
 
-        refuse_existing(wanted.out)
-        datasets = wanted.datasets or _paths()
-        self.wanted = replace(wanted, datasets=datasets)
-        self.files = self._read()
-        if not self.files.aims:
-            self._target()
+    def ask(self) -> tuple[Wanted, Files]:
+        """Ask for all that is missing; return the answers and the files."""
+        from m2m.commands.init import refuse_existing
+        from m2m.commands.split_off import shuffled
+        from m2m.errors import InputError
+
+        refuse_existing(self.wanted.out)
+        if self.wanted.datasets:
+            self.files = self._read()
+        else:
+            self._until_it_works(self._data)
+        if not (self.files.aims or self.wanted.split):
+            self._until_it_works(self._target)
         if not self.wanted.model:
             self._base()
-        if control is None and _has_answers(self.files.entries):
-            say(
-                "A control is a copy of a dataset with shuffled answers. It must not help; if it "
-                "does, do not trust the ranking.",
-                err=True,
-            )
-            self.wanted = replace(self.wanted, control=_yes("Add a control?"))
+        entries = self.files.entries
+        if self.wanted.control is None:
+            with suppress(InputError):  # its rows have no answers that differ
+                own = [entry for entry in entries if self.wanted.split in entry.files]
+                shuffled((own or entries)[0], set(), self.wanted.seed)
+                say(
+                    "A control is a copy of a dataset with shuffled answers. It must not help; if "
+                    "it does, do not trust the ranking.",
+                    err=True,
+                )
+                control = click.confirm(asked("Add a control?"), default=True, err=True)
+                self.wanted = replace(self.wanted, control=control)
         self.files.wanted = self.wanted
+        return self.wanted, self.files
+
+    def _until_it_works(self, ask: Callable[[], None]) -> None:
+        """Ask a question again as long as its answer cannot be used."""
+        from m2m.errors import M2MError
+
+        before = self.wanted
+        while True:
+            try:
+                return ask()
+            except M2MError as error:
+                say("", *error.for_user().split("\n"), err=True)
+                self.wanted = before
+
+    def _data(self) -> None:
+        """Ask for the files of data."""
+        self.wanted = replace(self.wanted, datasets=_paths())
+        self.files = self._read()
 
     def _read(self) -> Files:
         """Read the files, and ask about each until all can be read."""
@@ -72,7 +101,7 @@ class Asking:
                 files = read_files(self.wanted)
             except Refused as error:
                 for one in error.failed:
-                    self._choose(one, error)
+                    self._choose(one)
                 continue
             self.wanted = files.wanted
             open_entries = [e for e in (*files.entries, *files.aims) if e.questions]
@@ -81,23 +110,23 @@ class Asking:
             for entry in open_entries:
                 self._words(entry)
 
-    def _choose(self, failed: Failed, error: Exception) -> None:
-        """Ask how a file is meant, or whether to leave it out."""
+    def _choose(self, failed: Failed) -> None:
+        """Ask how a file is meant, or whether to leave it out; raise its error if neither helps."""
         from m2m.commands.init_lines import settings_that_work
         from m2m.formats.rowfile import Several
 
         command, path = self.wanted.command, failed.files[0]
         is_dataset = ("", path) in command.files
         ways = settings_that_work(failed, command.given_for(failed.files))
-        say("", failed.error.message, err=True)
         parts = failed.error.members if isinstance(failed.error, Several) and is_dataset else ()
-        if not (ways or parts) and failed.error.hint:
-            say(*failed.error.hint.split("\n"), err=True)
         shown = [_shown(failed, files, given) for files, given in ways]
         leave = [f"leave {path.name} out"] if is_dataset and len(self.wanted.datasets) > 1 else []
         each = [f"all, each as a dataset: {', '.join(part.name for part in parts)}"] * bool(parts)
         if not (shown or leave or each):
-            raise error
+            raise failed.error
+        say("", failed.error.message, err=True)
+        if not (ways or parts) and failed.error.hint:
+            say(*failed.error.hint.split("\n"), err=True)
         picked = _pick(f"How is {path.name} meant?", [*each, *shown, *leave]) - len(each)
         if picked < 0:
             self.wanted = self.wanted.with_command(command.of(path, parts))
@@ -121,10 +150,9 @@ class Asking:
         for question in entry.questions:
             say("", question, err=True)
         if any(word.startswith(UNKNOWN) for _, word in mapping.labels):
-            words = [
-                (key, _text(f"What does {key} mean in {name}, in words of your language?"))
-                for key, _ in mapping.labels
-            ]
+            end = f"mean in {name}, in words of your language?"
+            asks = [(key, asked(f"What does {key} {end}")) for key, _ in mapping.labels]
+            words = [(key, click.prompt(text, err=True).strip()) for key, text in asks]
             mapping = replace(mapping, labels=tuple(words))
         if mapping.answers == UNKNOWN:
             lines = answer_lines(replace(command, given=given, own=()), [entry])
@@ -137,21 +165,28 @@ class Asking:
 
     def _target(self) -> None:
         """Ask for a file of questions, or for the dataset that they are split off."""
+        from m2m.commands.init_files import question_files
+        from m2m.commands.split_off import split_off
+
         say(
             "",
             "The model is judged on questions that it was not trained on. If you have a file of "
-            "such questions with answers, type its name. Else press Enter: m2m holds some rows of "
-            "a dataset back.",
+            "such questions with answers, type its name. Else type -: m2m holds some rows of a "
+            "dataset back.",
             err=True,
         )
-        if path := _path("File of questions"):
+        near = [*map(str, question_files(self.wanted.datasets)), "-"]
+        if path := _path("File of questions", near[0]):
             self.wanted = replace(self.wanted, targets=(path,))
             self.files = self._read()
             return
-        if len(entries := self.files.entries) > 1 and not self.wanted.split:
+        place, entries = 0, self.files.entries
+        if len(entries) > 1:
             names = [entry.files[0].name for entry in entries]
             place = _pick("Which of these is most like the questions that you care about?", names)
-            self.wanted = replace(self.wanted, split=entries[place].files[0])
+        # Also of a single dataset: with it, the line to repeat does not ask for a file.
+        self.wanted = replace(self.wanted, split=entries[place].files[0])
+        split_off(entries[place], self.wanted.seed)
 
     def _base(self) -> None:
         """Show the models of this machine, and ask for one."""
@@ -168,10 +203,6 @@ class Asking:
         for note in advice(found[place]):
             say(f"Note: {note}", err=True)
         self.wanted = replace(self.wanted, model=found[place].name)
-
-
-def _has_answers(entries: Sequence[Entry]) -> bool:
-    return any(entry.rows and entry.rows[0].messages for entry in entries[:1])
 
 
 def _shown(failed: Failed, files: tuple[Path, ...], given: FileSettings) -> str:
@@ -199,12 +230,17 @@ def _cut(text: str) -> str:
 
 def _paths() -> tuple[Path, ...]:
     """Ask for the files of data; those of this folder are listed."""
-    here = sorted(path for path in Path().iterdir() if path.suffix.lower() in _ENDS)
+    from m2m.commands.init_files import question_files
+    from m2m.formats.archives import has_rows
+
+    here = sorted(p for p in Path().iterdir() if has_rows(p.name) or p.suffix.lower() == ".zip")
+    asks = question_files()
     for path in here[:_MOST]:
-        say(f"  {path}", err=True)
+        say(f"  {path}{' (by its name, questions)' * (path in asks)}", err=True)
+    data = [path for path in here if path not in asks]
     text = "Your data: names of files or of a folder, with spaces between them"
     while True:
-        default = shlex.join(map(str, here)) if 0 < len(here) <= _MOST else None
+        default = shlex.join(map(str, data)) if 0 < len(data) <= _MOST else None
         shown = asked(f"{text} [{default}]" if default else text)
         typed = click.prompt(shown, err=True, default=default, show_default=False)
         paths = [Path(word).expanduser() for word in _words_of(typed)]
@@ -227,17 +263,14 @@ def _words_of(typed: str) -> list[str]:
         return typed.split()
 
 
-def _path(question: str) -> Path | None:
+def _path(question: str, default: str) -> Path | None:
     while True:
-        typed = click.prompt(asked(question), default="", show_default=False, err=True).strip()
+        shown = asked(f"{question} [{default}]")
+        typed = click.prompt(shown, default=default, show_default=False, err=True).strip()
         path = Path(typed.strip("'\"")).expanduser()
-        if not typed or path.exists():
-            return path if typed else None
+        if typed == "-" or path.exists():
+            return path if typed != "-" else None
         say(f"there is no {path}", err=True)
-
-
-def _text(question: str) -> str:
-    return str(click.prompt(asked(question), err=True)).strip()
 
 
 def _pick(question: str, choices: Sequence[str]) -> int:
@@ -255,7 +288,3 @@ def _pick(question: str, choices: Sequence[str]) -> int:
         raise click.UsageError(f"type a number from 1 to {len(choices)}, or how its line begins")
 
     return int(click.prompt(asked(question), default="1", value_proc=place, err=True))
-
-
-def _yes(question: str) -> bool:
-    return click.confirm(asked(question), default=True, err=True)

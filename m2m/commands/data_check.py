@@ -14,12 +14,7 @@ from m2m.commands.init_rows import Unclear
 from m2m.commands.language_check import check_languages
 from m2m.commands.target_check import check_targets
 from m2m.dataset.checked import Checked, DatasetFile, Problem, in_rows, short_names
-from m2m.dataset.duplicates import (
-    contradicted,
-    exact_groups,
-    near_groups,
-    repeated,
-)
+from m2m.dataset.duplicates import contradicted, exact_groups, near_groups, repeated
 from m2m.dataset.grams import comparable
 from m2m.dataset.label_forms import labels_apart
 from m2m.dataset.mapping import RowMapping
@@ -74,10 +69,7 @@ def open_model(model: str, template: str) -> tuple[Formatter, RowLimit]:
 
 
 def check_files(
-    command: Command,
-    formatter: Formatter | None = None,
-    limit: RowLimit = DEFAULT,
-    first: int = 0,
+    command: Command, formatter: Formatter | None = None, limit: RowLimit = DEFAULT, first: int = 0
 ) -> list[Checked]:
     """Check files without a recipe, read as `m2m init` reads them; see `check_data`.
 

@@ -20,8 +20,7 @@ from m2m.commands.split_off import (
     split_off,
 )
 from m2m.counted import counted
-from m2m.errors import InputError, M2MError
-from m2m.evaluate.tasks import Task
+from m2m.errors import InputError
 from m2m.formats.atomic import write_text
 from m2m.formats.json_text import json_text
 from m2m.pipeline.leaks import Asked, all_leaked
@@ -84,7 +83,7 @@ def with_questions(
     """
     name = _chosen(wanted, datasets)
     entry, seed = datasets[name], wanted.seed
-    split = split_off(entry, _as_target(entry), seed)
+    split = split_off(entry, seed)
     dev, test = (
         new.write(f"{name}-{part}", rows)
         for part, rows in (("dev", split.dev), ("test", split.test))
@@ -174,18 +173,6 @@ def _chosen(wanted: Wanted, datasets: dict[str, Entry]) -> str:
 
 def _named(entry: Entry) -> str:
     return ", ".join(file.name for file in entry.files)
-
-
-def _as_target(entry: Entry) -> Task | None:
-    """Return the questions of a dataset whose rows have choices; None if they have none."""
-    if len(entry.files) > 1:
-        return None
-    try:
-        given = FileSettings(entry.mapping, entry.options, alone=True)
-        task = target_entry(entry.files, (), given).task
-    except M2MError:
-        return None
-    return task if task and task.kind in ("choices", "labels") else None
 
 
 def _copied(name: str, entry: Entry, lines: set[int], new: NewFiles) -> Entry:

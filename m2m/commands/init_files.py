@@ -20,6 +20,7 @@ from m2m.formats.archives import has_rows
 from m2m.formats.rowfile import Several
 
 _DEV, _TEST = re.compile("dev|val|valid|validation"), re.compile("test")
+_PART = re.compile("dev|(?<![a-z])val(id(ation)?)?(?![a-z])")  # in the name of a dev file
 _LATIN = re.compile(r"LATIN (SMALL|CAPITAL) (?:LETTER|LIGATURE) (?:[A-Z]+ )*?([A-Z]+)(?: WITH .*)?")
 # Letters whose names in Unicode do not begin with the letters that people write for them.
 _CALLED = {"ENG": "N", "ESH": "S", "ETH": "D", "EZH": "Z", "SCHWA": "E", "THORN": "TH",
@@ -35,13 +36,13 @@ class Wanted:
         datasets: files of rows, or folders of such files.
         targets: dev files; without one, questions are split off a dataset.
         tests: test files, the first for the first target and so on. For a target without one, a
-            file with the dev file's name and "test" for "dev" in the same folder is used.
+            file with the dev file's name and "test" for "dev" or "valid" in its folder is used.
         model: a name under models/, or a folder; "": the proposed one.
         template: "chat", "plain" or "auto": chat if the model has a chat template.
         given: how the files are read.
         own: how single files are read.
         split: the dataset of which questions are split off; None: the first.
-        control: whether to add a dataset with shuffled answers.
+        control: whether to add a dataset with shuffled answers; None: nobody has said.
         seed: of the split and of the control.
         full: whether the recipe shows every field.
     """
@@ -55,7 +56,7 @@ class Wanted:
     given: FileSettings = NOTHING
     own: tuple[tuple[Path, FileSettings], ...] = ()
     split: Path | None = None
-    control: bool = False
+    control: bool | None = None
     seed: int = 0
     full: bool = False
 
@@ -68,7 +69,8 @@ class Wanted:
         model = ["--model", self.model] if self.model else []
         rest = ["--template", self.template] if self.template != "auto" else []
         rest += ["--split", str(self.split)] if self.split else []
-        rest += ["--control"] if self.control else []
+        if self.control is not None:
+            rest += ["--control" if self.control else "--no-control"]
         rest += ["--seed", str(self.seed)] if self.seed else []
         rest += ["--full"] if self.full else []
         rest += ["--out", str(self.out)] if self.out != Path("recipe.toml") else []
@@ -106,6 +108,14 @@ class Files:
     notes: list[str] = field(default_factory=list)
 
 
+def question_files(datasets: Sequence[Path] = ()) -> list[Path]:
+    """Return the dev files, then the test files, in the folders of the datasets and here."""
+    paths = (*datasets, Path())
+    folders = dict.fromkeys(next(p for p in (q, *q.parents) if p.is_dir()) for q in paths)
+    near = [one for folder in folders for one in sorted(folder.iterdir()) if has_rows(one.name)]
+    return [one for part in (_DEV, _TEST) for one in near if part.fullmatch(one.stem.lower())]
+
+
 def read_files(wanted: Wanted) -> Files:
     """Read all files.
 
@@ -114,10 +124,10 @@ def read_files(wanted: Wanted) -> Files:
             line to type.
     """
     files = _in_folders(wanted)
-    wanted = files.wanted
-    command, failed = wanted.command, list[Failed]()
-    objectives, notes = _aims(grouped(wanted.targets), grouped(wanted.tests))
+    objectives, notes = _aims(grouped(files.wanted.targets), grouped(files.wanted.tests))
     files.objectives, files.notes = objectives, files.notes + notes
+    wanted = files.wanted = _without_questions(files)
+    command, failed = wanted.command, list[Failed]()
     for group in grouped(wanted.datasets, wanted.given.mapping.text):
         try:
             files.entries.append(dataset_entry(group, command.given_for(group)))
@@ -154,16 +164,21 @@ def _in_folders(wanted: Wanted) -> Files:
         targets, tests = [*targets, *dev], [*tests, *test]
         names = ", ".join(one.name for one in members)
         files.notes.append(f"files of {path}: {names}")
-    asked = {path.resolve() for path in (*targets, *tests)}
-    for path in [path for path in datasets if path.resolve() in asked]:
-        files.notes.append(f"{path} has the questions, so it is no dataset")
-        datasets.remove(path)
-    if wanted.datasets and not datasets:
-        raise InputError("all files have questions: no dataset is left", "name one with `--data`")
-    files.wanted = replace(
-        wanted, datasets=(*datasets,), targets=(*targets,), tests=(*tests,)
-    )  # fmt: skip
+    files.wanted = replace(wanted, datasets=(*datasets,), targets=(*targets,), tests=(*tests,))
     return files
+
+
+def _without_questions(files: Files) -> Wanted:
+    """Return the wish without the dev and test files among the datasets, and note them."""
+    wanted = files.wanted
+    asked = {p.resolve() for aim in files.objectives for p in (*aim["dev"], *aim.get("test", ()))}
+    out = [path for path in wanted.datasets if path.resolve() in asked]
+    files.notes += [f"{path} has the questions, so it is no dataset" for path in out]
+    kept = tuple(path for path in wanted.datasets if path not in out)
+    if wanted.datasets and not kept:
+        raise InputError("all files have questions: no dataset is left", "name one with `--data`")
+    own = tuple(one for one in wanted.own if one[0] not in out or one[0] in wanted.targets)
+    return replace(wanted, datasets=kept, own=own)
 
 
 def _members(path: Path, given: FileSettings) -> list[Path]:
@@ -207,7 +222,7 @@ def _aims(
     for number, (dev, name) in enumerate(zip(targets, names, strict=True)):
         objectives.append({"name": name, "dev": dev})
         tests_near = (  # FLORES calls its test part devtest
-            tuple(file.with_name(file.name.replace("dev", word, 1)) for file in dev)
+            tuple(file.with_name(_PART.sub(word, file.name, count=1)) for file in dev)
             for word in ("test", "devtest")
         )
         near = next((n for n in tests_near if n != dev and all(map(Path.is_file, n))), None)

@@ -161,11 +161,7 @@ def _first(given: FileSettings, read: Callable[[Options], Entry]) -> Entry:
 
 
 def _decided(
-    entry: Entry,
-    sources: Sequence[RowSource],
-    part: Role,
-    given: FileSettings,
-    load: Load,
+    entry: Entry, sources: Sequence[RowSource], part: Role, given: FileSettings, load: Load
 ) -> Entry:
     """Return the entry with the mapping that reads it: the user's, none, or the one of its shape.
 

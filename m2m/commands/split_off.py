@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from m2m.commands.data_check import repeats
-from m2m.commands.init_rows import Entry
+from m2m.commands.given import FileSettings
+from m2m.commands.init_rows import Entry, target_entry
 from m2m.counted import counted
 from m2m.dataset import Row
 from m2m.dataset.checked import Checked, DatasetFile
@@ -22,7 +23,7 @@ from m2m.dataset.examples import facet
 from m2m.dataset.grams import comparable
 from m2m.dataset.mapping import RowMapping
 from m2m.dataset.noise import closed_set
-from m2m.errors import InputError
+from m2m.errors import InputError, M2MError
 from m2m.evaluate.tasks import Task
 from m2m.pipeline.leaks import Asked
 
@@ -51,19 +52,14 @@ class Split:
     words: str
 
 
-def split_off(entry: Entry, as_target: Task | None, seed: int) -> Split:
-    """Draw dev and test questions from a dataset.
-
-    Args:
-        entry: the dataset.
-        as_target: its questions, if its rows have choices; else None.
-        seed: of the draw.
+def split_off(entry: Entry, seed: int) -> Split:
+    """Draw dev and test questions from a dataset; `seed` is of the draw.
 
     Raises:
         InputError: it has too few different questions.
     """
     file = _file_of(entry)
-    questions, words = _questions(entry, file, as_target)
+    questions, words = _questions(entry, file, _as_target(entry))
     groups = _groups(file, questions)
     total = len({key for group in groups for key in group})
     if total < LEAST:
@@ -93,6 +89,18 @@ def _file_of(entry: Entry) -> DatasetFile:
     if source is None or read is None:
         raise AssertionError("a dataset has rows")
     return DatasetFile(Checked(entry.files[0]), lambda: (source, read))
+
+
+def _as_target(entry: Entry) -> Task | None:
+    """Return the questions of a dataset whose rows have choices; None if they have none."""
+    if len(entry.files) > 1:
+        return None
+    try:
+        given = FileSettings(entry.mapping, entry.options, alone=True)
+        task = target_entry(entry.files, (), given).task
+    except M2MError:
+        return None
+    return task if task and task.kind in ("choices", "labels") else None
 
 
 def _questions(

@@ -142,10 +142,7 @@ class Listing:
 
 
 def list_tasks(
-    folder: Path | None,
-    asked: Filter,
-    roots: Sequence[Path] = (),
-    progress: Progress | None = None,
+    folder: Path | None, asked: Filter, roots: Sequence[Path] = (), progress: Progress | None = None
 ) -> Listing:
     """Return the names in a folder of task files.
 
@@ -167,10 +164,7 @@ def list_tasks(
 
 
 def show_task(
-    name: str,
-    folder: Path | None,
-    roots: Sequence[Path] = (),
-    progress: Progress | None = None,
+    name: str, folder: Path | None, roots: Sequence[Path] = (), progress: Progress | None = None
 ) -> Listed:
     """Return the task, group or tag of a name.
 

@@ -12,14 +12,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from m2m.dataset.mapping import RowMapping
-from m2m.dataset.templates import (
-    field_names,
-    is_empty,
-    names_in,
-    only_name,
-    value_at,
-    word_key,
-)
+from m2m.dataset.templates import field_names, is_empty, names_in, only_name, value_at, word_key
 from m2m.dataset.unused import OWN
 from m2m.errors import InputError
 from m2m.formats.records import Record

@@ -18,14 +18,7 @@ from m2m.dataset.ask import mappings_hint
 from m2m.dataset.conversation import Wrong
 from m2m.dataset.directions import refuse_directions
 from m2m.dataset.empty_words import emptied
-from m2m.dataset.examples import (
-    Kind,
-    conversation,
-    decided,
-    kind_of,
-    read_example,
-    refuse_nothing,
-)
+from m2m.dataset.examples import Kind, conversation, decided, kind_of, read_example, refuse_nothing
 from m2m.dataset.extra_columns import (
     READ,
     refuse_chats,

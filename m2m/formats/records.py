@@ -21,15 +21,7 @@ from m2m.formats.json_rows import read_json, refuse_constant, where
 from m2m.formats.large_text import Lines
 from m2m.formats.nature import PACKED, SEPARATORS, kind_of
 from m2m.formats.parted_text import parted
-from m2m.formats.rowfile import (
-    AS_IT_IS,
-    Fault,
-    Options,
-    Record,
-    RowFile,
-    Several,
-    numbered,
-)
+from m2m.formats.rowfile import AS_IT_IS, Fault, Options, Record, RowFile, Several, numbered
 from m2m.formats.sheets import read_sheet
 from m2m.formats.spooled import is_spooled
 from m2m.formats.translation_files import read_po, read_xml

@@ -410,14 +410,80 @@ def test_a_whole_conversation_on_a_terminal(folder: Path, monkeypatch: pytest.Mo
     assert recipe.datasets[1].labels == (("0", "muni"), ("1", "kyau"))
     (task,) = read_inputs(recipe).dev.values()
     assert {*task.examples[0].choices} == {"muni", "kyau"}
-    line = next(one for one in output.splitlines() if one.startswith("The same again"))
-    before = {p.name: p.read_bytes() for p in (Path("recipe.toml"), *Path("recipe-data").iterdir())}
-    for path in (Path("recipe.toml"), *Path("recipe-data").iterdir()):
-        path.unlink()
-    monkeypatch.setattr("m2m.cli.init.is_terminal", lambda: False)
-    assert init(*shlex.split(line.partition("m2m init ")[2]))[0] == 0
-    after = {p.name: p.read_bytes() for p in (Path("recipe.toml"), *Path("recipe-data").iterdir())}
-    assert before == after
+    files = {p.name: p.read_bytes() for p in Path("recipe-data").iterdir()}
+    status, output = init(*again(output), typed="")  # a question would end it
+    assert status == 0, output
+    assert {p.name: p.read_bytes() for p in Path("recipe-2-data").iterdir()} == files
+    text = Path("recipe-2.toml").read_text("utf-8").replace("recipe-2-data", "recipe-data")
+    assert text == Path("recipe.toml").read_text("utf-8")
+
+
+@pytest.mark.parametrize("control", ["y", "n"])
+def test_files_named_dev_and_test_are_the_questions_by_default(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, control: str
+) -> None:
+    monkeypatch.setattr("m2m.cli.init.is_terminal", lambda: True)
+    asked_files(folder)
+    status, output = init("--no-plan", typed=f"\n\n{control}\n")
+    assert status == 0, output
+    assert "dev.jsonl (by its name, questions)\n" in output
+    assert "between them [school.jsonl]: " in output
+    assert "File of questions [dev.jsonl]: " in output
+    recipe = load_recipe(Path("recipe.toml"))
+    (target,) = recipe.targets
+    assert [path.name for path in target.files("dev") + target.files("test")] == [
+        "dev.jsonl", "test.jsonl",
+    ]  # fmt: skip
+    assert [one.name for one in recipe.datasets] == ["school", *["shuffled"] * (control == "y")]
+    status, output = init(*again(output), typed="")
+    assert status == 0, output
+
+
+def test_a_file_of_questions_is_no_dataset_and_a_bad_answer_is_asked_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked_files(folder)
+    everything = ("dev.jsonl", "school.jsonl", "test.jsonl")
+    status, output = init(*everything, "--target", "dev.jsonl", "--rows", "0", "--out", "a.toml")
+    assert status == 0, output
+    assert "test.jsonl has the questions, so it is no dataset" in output
+    assert [one.name for one in load_recipe(Path("a.toml")).datasets] == ["school"]
+    monkeypatch.setattr("m2m.cli.init.is_terminal", lambda: True)
+    (folder / "broken.jsonl").write_text("{broken\n", encoding="utf-8")
+    # No rows; all files; of a file with too few rows; a broken file; held back, of the second one:
+    typed = ["broken.jsonl", " ".join(everything), "-", "dev", "broken.jsonl", "-", "school", "n"]
+    status, output = init("--no-plan", typed="\n".join(typed) + "\n")
+    assert status == 0, output
+    assert "dev.jsonl: 20 different questions, too few" in output
+    assert output.count("Your data: ") == 2
+    assert output.count("File of questions [dev.jsonl]: ") == 3
+    status, output = init(*again(output), typed="")
+    assert status == 0, output
+
+
+def test_answers_are_kept_if_no_recipe_can_be_written(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("m2m.cli.init.is_terminal", lambda: True)
+    asked_files(folder)
+    (folder / "copy.jsonl").write_bytes((folder / "dev.jsonl").read_bytes())
+    status, output = init("--no-plan", typed="school.jsonl copy.jsonl\n\nn\n")
+    assert (status, "copy.jsonl: all rows are also dev or test questions" in output) == (1, True)
+    words = ("--data", "school.jsonl", "copy.jsonl", "--target", "dev.jsonl", "--no-control")
+    assert again(output) == ["--model", "pico", *words]
+    status, output = init("--no-plan", typed="school.jsonl copy.jsonl\n\n")  # and Ctrl-D
+    assert (status, again(output)) == (130, ["--model", "pico", *words[:-1]])
+
+
+def again(output: str) -> list[str]:
+    line = next(one for one in output.splitlines() if one.startswith("The same again without"))
+    return shlex.split(line.partition("m2m init ")[2])
+
+
+def asked_files(folder: Path) -> None:
+    for name, first, last in (("school", 40, 175), ("dev", 0, 20), ("test", 20, 40)):
+        rows = [{"prompt": f"Ina {word}?", "answer": word[::-1]} for word in WORDS[first:last]]
+        write_jsonl(folder / f"{name}.jsonl", rows)
 
 
 def test_each_sheet_of_a_table_can_be_a_dataset(
@@ -550,7 +616,7 @@ def test_it_asks_on_a_real_terminal_only(folder: Path) -> None:
             sys.executable,
             [sys.executable, "-m", "m2m", "init", "a.jsonl", "--no-plan", "--model", "pico"],
         )
-    asked, seen = [b"File of questions:", b"Add a control? [Y/n]:"], b""
+    asked, seen = [b"File of questions [-]:", b"Add a control? [Y/n]:"], b""
     while True:
         try:
             seen += os.read(terminal, 65536)
