@@ -17,7 +17,12 @@ import sys
 import time
 from dataclasses import dataclass
 
+from m2m.errors import Interrupted, ResourceError
+
 MIB = 2**20
+# Exit codes of children that others ended: SIGHUP, SIGINT, SIGTERM, and STATUS_CONTROL_C_EXIT of
+# winnt.h; for lack of memory: SIGKILL, STATUS_NO_MEMORY and STATUS_COMMITMENT_LIMIT.
+STOPPED, _KILLED = {-1, -2, -15, 0xC000013A}, {-9, 0xC0000017, 0xC000012D}
 
 if sys.platform == "win32":
     import ctypes
@@ -43,6 +48,17 @@ class Limits:
     memory: int = 512 * MIB
     cpu: int = 10
     wall: int = 120
+
+
+def refuse_ended(code: int, work: str) -> None:
+    """Raise if others ended a child process: its exit code says nothing about the files it read."""
+    if code in STOPPED:
+        raise Interrupted(f"stopped {work}")
+    if code in _KILLED:
+        raise ResourceError(
+            f"the system ended a process {work}; it does so if memory runs out",
+            "close other programs and try again; if it happens again, take a smaller file",
+        )
 
 
 def watches_memory() -> bool:
@@ -149,8 +165,9 @@ else:
 
     def impose(limits: Limits) -> None:
         """Limit this process, which then can write no file and start no process."""
-        # Ctrl-C goes to all processes of a terminal; the parent decides its meaning.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Ctrl-C and `timeout` reach all processes of a group; the parent decides their meaning.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         fixed = {resource.RLIMIT_CORE: 0, resource.RLIMIT_FSIZE: 0, resource.RLIMIT_NPROC: 0}
         if not watches_memory():
             fixed[resource.RLIMIT_AS] = limits.memory

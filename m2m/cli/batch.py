@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -12,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from m2m import __version__
-from m2m.cli.console import say
+from m2m.cli.console import as_stopped, same_line, say
 from m2m.cli.options import given_overrides, given_recipe
 from m2m.counted import counted
 from m2m.errors import Interrupted, M2MError
@@ -37,7 +35,7 @@ def opened(
     warned: list[str] | None = None,
     **allowed: bool,
 ) -> Iterator[Run]:
-    """Open the recipe's run, locked, with progress; after an interruption, say how to resume.
+    """Open the recipe's run, locked, with progress.
 
     Args:
         recipe: the recipe or its file.
@@ -64,18 +62,14 @@ def opened(
     part = Share(*share) if share else None
     folder = part.folder(loaded.folder) if part else loaded.folder
     RunFolder(loaded.folder).refuse_links()
-    try:
-        with run_lock(folder), stoppable(progress):
-            log = Logged(progress, RunFolder(folder).log, warned)
-            with _logged(log, command):
-                progress.expected = HoursLeft(hours) if hours else None
-                work = Run(loaded, log, part, hours=Within(original, hours or 0.0), **allowed)
-                if not (hours or part):
-                    expect(work, progress, command)
-                yield work
-    except (Interrupted, KeyboardInterrupt) as error:
-        reason = error.message if isinstance(error, Interrupted) else "stopped"
-        raise Interrupted(reason, f"go on with `{_same_line()}`") from error
+    with run_lock(folder), stoppable(progress):
+        log = Logged(progress, RunFolder(folder).log, warned)
+        with _logged(log, command):
+            progress.expected = HoursLeft(hours) if hours else None
+            work = Run(loaded, log, part, hours=Within(original, hours or 0.0), **allowed)
+            if not (hours or part):
+                expect(work, progress, command)
+            yield work
 
 
 @contextmanager
@@ -143,7 +137,7 @@ def run_batch(
     if failed:
         raise M2MError(
             f"{len(failed)} of {counted(len(recipes), 'recipe')} failed: {', '.join(failed)}",
-            f"correct them and run `{_same_line()}`; finished work is kept",
+            f"correct them and run `{same_line()}`; finished work is kept",
         )
 
 
@@ -161,12 +155,12 @@ def _run_one(recipe: Path, as_json: bool, quiet: bool, **options: Any) -> tuple[
         with opened(loaded, quiet, "run", warned=warned, **options) as work:
             loaded = work.recipe  # as --hours cut it
             result = work.run()
-    except M2MError as wrong:
-        status = STOPPED if isinstance(wrong, Interrupted) else FAILED
-        error, hint = wrong.message, wrong.hint
+    except (Interrupted, KeyboardInterrupt) as wrong:
+        ended = as_stopped(wrong)
+        status, error, hint = STOPPED, ended.message, ended.hint
         raise
-    except KeyboardInterrupt:
-        status, error, hint = STOPPED, "stopped", f"go on with `{_same_line()}`"
+    except M2MError as wrong:
+        status, error, hint = FAILED, wrong.message, wrong.hint
         raise
     except BaseException as wrong:
         status, error = FAILED, f"{type(wrong).__name__}: {wrong}"
@@ -177,8 +171,3 @@ def _run_one(recipe: Path, as_json: bool, quiet: bool, **options: Any) -> tuple[
             given = given_overrides() | dict(loaded.overrides if loaded else {})
             say(json_text(line(recipe, loaded, result, warned, versions(), ending, given)))
     return result, len(loaded.datasets)
-
-
-def _same_line() -> str:
-    """Return the command as the user typed it: every command resumes its own work."""
-    return shlex.join(["m2m", *sys.argv[1:]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import sys
 import textwrap
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from m2m.cli.next_step import named
+from m2m.errors import Interrupted
 from m2m.escaping import one_line, visible
 from m2m.formats.json_text import json_text
 from m2m.progress import Meter, duration
@@ -143,6 +145,17 @@ def stoppable(progress: TerminalProgress) -> Iterator[None]:
         progress.finish()
         for stop_signal, handler in before.items():
             signal.signal(stop_signal, handler)
+
+
+def as_stopped(error: BaseException) -> Interrupted:
+    """Return the end of a stopped command, with the line that resumes its work."""
+    reason = error.message if isinstance(error, Interrupted) else "stopped"
+    return Interrupted(reason, f"go on with `{same_line()}`")
+
+
+def same_line() -> str:
+    """Return the command as the user typed it."""
+    return shlex.join(["m2m", *sys.argv[1:]])
 
 
 def say(*lines: str, err: bool = False, copied: bool = False) -> None:

@@ -32,7 +32,7 @@ from m2m.cli import (
     tools,
     validate,
 )
-from m2m.cli.console import say
+from m2m.cli.console import as_stopped, say
 from m2m.errors import Interrupted, M2MError, ResourceError
 from m2m.escaping import visible
 
@@ -60,8 +60,8 @@ class Commands(click.Group):
         except click.Abort:  # Ctrl-C or the end of the input at a question
             say("", "Stopped at a question. Run it again to answer it.", err=True)
             ctx.exit(130)
-        except Interrupted as error:
-            _say(error)
+        except (Interrupted, KeyboardInterrupt) as error:
+            _say(as_stopped(error))
             ctx.exit(130)
         except M2MError as error:
             _say(error)

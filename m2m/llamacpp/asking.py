@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from m2m.errors import LlamaError
+from m2m.limits import refuse_ended
 
 _START = "from m2m.llamacpp.asking import main; main()"
 _ROOM = 512  # most tokens by which a template's prompt may exceed m2m's prompt
@@ -74,6 +75,7 @@ def ask(
         raise LlamaError(f"{path.name}: no answers within {seconds:.0f} seconds") from None
     except OSError as error:
         raise LlamaError(f"{path.name}: no process for the answers: {error}") from error
+    refuse_ended(done.returncode, f"while {path.name} answered questions")
     if done.returncode:
         lines = done.stderr.decode("utf-8", "replace").strip().splitlines() or [""]
         raise LlamaError(f"{path.name}: llama.cpp ended with {done.returncode}: {lines[-1][:200]}")

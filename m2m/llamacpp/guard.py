@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from m2m.errors import LlamaError, M2MError
-from m2m.limits import CPU_SIGNAL, limit_self
+from m2m.limits import CPU_SIGNAL, limit_self, refuse_ended
 from m2m.llamacpp.applied_lora import AdaptedModel
 from m2m.llamacpp.model import LlamaModel
 
@@ -68,13 +68,13 @@ def check_loads(
         )
     except subprocess.TimeoutExpired:
         raise LlamaError(f"{named}: llama.cpp hangs on this file", hint) from None
-    if done.returncode == _REFUSED:
-        raise LlamaError(done.stdout.decode("utf-8", "replace").strip(), hint)
-    if done.returncode == _PARTED:
-        raise LlamaError(done.stdout.decode("utf-8", "replace").strip(), _UNKNOWN)
+    if done.returncode in (_REFUSED, _PARTED):
+        reason = done.stdout.decode("utf-8", "replace").strip()
+        raise LlamaError(reason, hint if done.returncode == _REFUSED else _UNKNOWN)
     if CPU_SIGNAL and done.returncode == -CPU_SIGNAL:
         most = _limits(files)[1]
         raise LlamaError(f"{named}: llama.cpp computes more than {most} s at this file", hint)
+    refuse_ended(done.returncode, f"while llama.cpp tried {named}")
     if done.returncode != 0:
         reason = f"signal {-done.returncode}" if done.returncode < 0 else f"code {done.returncode}"
         raise LlamaError(f"{named}: llama.cpp crashes on this file ({reason})", hint)

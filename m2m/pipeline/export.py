@@ -19,7 +19,7 @@ from m2m.dataset.mapping import RowMapping
 from m2m.dataset.normal_form import AS_IS, normalised_rows
 from m2m.dataset.row_source import open_source, options_of
 from m2m.dataset.rows import Row
-from m2m.errors import InputError, M2MError, WarningText
+from m2m.errors import InputError, Interrupted, M2MError, WarningText
 from m2m.evaluate.overlap import answer_match
 from m2m.evaluate.same import in_words, question_keys
 from m2m.export.lora_gguf import export_lora
@@ -250,6 +250,8 @@ def self_test(inputs: Inputs, mixture: Mixture, gguf: Path) -> SelfTest:
             return SelfTest(trouble=why)
         questions = [question for question, _ in asked]
         answers = ask(gguf, questions, threads=threads(inputs.recipe), seconds=_SECONDS)
+    except Interrupted:
+        raise
     except M2MError as error:
         return SelfTest(trouble=error.message, failed=True)
     answer_in = inputs.formatter.extract_answer

@@ -276,11 +276,12 @@ class _JobQueue:
                     with suppress(OSError):
                         worker.line.send(None)
 
-    @staticmethod
-    def _exit_error(worker: _Worker) -> M2MError:
+    def _exit_error(self, worker: _Worker) -> M2MError:
         worker.process.join()
         code, job = worker.process.exitcode, worker.job
         name = job.corpus.name if job else "nothing"
+        if self._progress.stop_requested():  # it got the signal before it could ignore it
+            return Interrupted(f"stopped before {name} was trained")
         hint = "its last checkpoint is kept: run the command again. "
         if job and job.device:
             return DeviceError(

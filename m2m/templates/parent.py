@@ -20,8 +20,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
-from m2m.errors import LimitError, M2MError, ResourceError
-from m2m.limits import CPU_SIGNAL, MIB, Limits, confine, watches_memory
+from m2m.errors import Interrupted, LimitError, M2MError, ResourceError
+from m2m.limits import CPU_SIGNAL, MIB, STOPPED, Limits, confine, watches_memory
 from m2m.machine import resident_bytes_of
 from m2m.templates.message import LENGTH, OUT_OF_MEMORY, packed, unpacked
 
@@ -114,6 +114,8 @@ class Process:
             return _Lost.MEMORY
         if code == -CPU_SIGNAL and CPU_SIGNAL:
             return _Lost.CPU
+        if code in STOPPED:  # before it could ignore that
+            raise Interrupted("stopped while a template was read")
         return f"signal {-code}" if code < 0 else f"exit code {code}"
 
     def close(self, grace: float = 0) -> None:
@@ -269,8 +271,8 @@ class _Renderer:
                     done, *answer = unpacked(request(process))
                     break
                 except _Lost:
-                    fate = process.fate()
                     self._process = None
+                    fate = process.fate()
                     if first or fate == _Lost.CPU:
                         raise _error(name, fate, process.limits) from None
                 except BaseException:

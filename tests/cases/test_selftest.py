@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import llama_cpp
@@ -19,7 +20,9 @@ from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 from m2m.checkpoint import import_model
 from m2m.cli.main import cli
 from m2m.dataset.rows import Row
+from m2m.errors import Interrupted
 from m2m.formats.gguf import GGUFFile, GGUFTensorSpec, GGUFValue, GGUFValueType, write_gguf
+from m2m.llamacpp import asking
 from m2m.llamacpp.asking import own_template
 from m2m.mix.mixture import Mixture
 from m2m.pipeline.export import question_of, self_test
@@ -174,6 +177,15 @@ def test_a_crash_is_a_warning(inputs: Inputs, tmp_path: Path) -> None:
     assert found.failed
     assert "llama.cpp ended with 1" in found.sentence
     assert "The self-test failed" in found.warnings[0]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals")
+def test_an_interrupt_is_no_fault_of_the_file(
+    inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "_START", "import os; os.kill(os.getpid(), 15)")
+    with pytest.raises(Interrupted, match=r"stopped while pico.gguf answered questions"):
+        self_test(inputs, COPY, pico_gguf(tmp_path / "pico.gguf"))
 
 
 def test_texts_have_no_self_test(recipe: Path, tmp_path: Path) -> None:

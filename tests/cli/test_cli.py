@@ -194,6 +194,19 @@ def test_an_interrupted_run_exits_with_130_and_names_the_line_that_resumes(tmp_p
     assert "Traceback" not in said
 
 
+def test_ctrl_c_in_any_command_exits_with_130_and_names_the_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stopped(roots: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("m2m.checkpoint.list_models", stopped)
+    monkeypatch.setattr(sys, "argv", ["m2m", "models", "list"])
+    found = m2m("models", "list", "--models", "a")
+    assert found.exit_code == 130
+    assert found.stderr == "stopped\n\nhint: go on with `m2m models list`\n"
+
+
 def broken_recipe(folder: Path, **changes: str) -> Path:
     """A working scenario's recipe with texts replaced."""
     recipe = make_scenario(folder)

@@ -121,6 +121,18 @@ def test_all_stop_when_asked_and_go_on_bit_for_bit(
     assert adapters(recipe) == expected
 
 
+def test_workers_that_a_signal_to_the_group_ends_at_their_start_are_no_failure(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stopping(Silent):
+        def stop_requested(self) -> bool:
+            return True
+
+    monkeypatch.setattr(workers, "_work", print)  # ends at once, without a word
+    with pytest.raises(Interrupted, match="stopped before copy was trained"):
+        experts(recipe, Stopping())
+
+
 @pytest.mark.slow
 def test_a_killed_process_is_told_of_and_nothing_is_lost(
     recipe: Recipe, expected: dict[str, bytes]

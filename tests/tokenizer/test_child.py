@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from m2m.errors import InputError, LimitError, ResourceError
+from m2m.errors import InputError, Interrupted, LimitError, ResourceError
 from m2m.limits import Limits
 from m2m.templates import functions, parent
 from m2m.tokenizer import ChatTemplate
@@ -160,6 +160,26 @@ def test_a_template_is_not_refused_for_what_others_hold(monkeypatch: pytest.Monk
     assert others[3].render([]).startswith("3x")
 
 
+@unix
+def test_a_child_that_is_stopped_while_it_starts_stops_the_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ask = parent.Process.ask
+
+    def stopped_first(self: parent.Process, message: bytes) -> bytes:
+        self._process.terminate()
+        return ask(self, message)
+
+    template = ChatTemplate("{{ messages[0].content }}")
+    parent.RENDERER.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(parent, "_START", "import time; time.sleep(60)")
+        patch.setattr(parent.Process, "ask", stopped_first)
+        with pytest.raises(Interrupted):
+            template.render([USER])
+    assert template.render([USER]) == "Jambo"
+
+
 def test_an_interrupt_ends_the_child_and_the_next_request_gets_its_own_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -177,8 +197,11 @@ def test_an_interrupt_ends_the_child_and_the_next_request_gets_its_own_answer(
 
 
 @unix
-def test_the_child_ignores_the_interrupt_of_a_terminal(process: parent.Process) -> None:
-    os.kill(process._process.pid, signal.SIGINT)
+@pytest.mark.parametrize("sent", ["SIGINT", "SIGTERM"])
+def test_the_child_leaves_signals_of_a_group_to_its_parent(
+    sent: str, process: parent.Process
+) -> None:
+    os.kill(process._process.pid, getattr(signal, sent))
     assert render("{{ messages[0].content }}") == "Jambo"
     assert parent.RENDERER._process is process
 
