@@ -250,7 +250,8 @@ def print_table(table: PlainTable) -> None:
     printed as lines, a line for each column.
     """
     console = stdout_console()
-    if _least_width(table) > console.width:
+    places = range(len(table.heads))
+    if sum(_least(table, place) for place in places) + 3 * len(places) > console.width:
         _print_rows(table)
         return
     from rich import box
@@ -283,10 +284,6 @@ def _least(table: PlainTable, place: int) -> int:
     words = [word for text in [*cells, one_line(table.heads[place])] for word in text.split()]
     most = _FOLDED if table.fold and not place else 1 << 30
     return min(most, max(map(cell_len, words), default=0))
-
-
-def _least_width(table: PlainTable) -> int:
-    return sum(_least(table, place) for place in range(len(table.heads))) + 3 * len(table.heads)
 
 
 def _widths(table: PlainTable, room: int) -> list[int]:

@@ -218,7 +218,9 @@ def _aims(
         )
     objectives: list[dict[str, Any]] = []
     notes = []
-    names = unlike(_aim(files[0]) for files in targets)
+    aims = [files[0].absolute() for files in targets]
+    nameless = ("dev", "val", "valid")  # a target of such a file is named after its folder
+    names = unlike(aim.parent.name if aim.stem in nameless else aim.stem for aim in aims)
     for number, (dev, name) in enumerate(zip(targets, names, strict=True)):
         objectives.append({"name": name, "dev": dev})
         tests_near = (  # FLORES calls its test part devtest
@@ -263,8 +265,3 @@ def _plain(letter: str) -> str:
     size, word = named.groups()
     plain = _CALLED.get(word, word if len(word) <= 2 else word[0])
     return plain if size == "CAPITAL" else plain.lower()
-
-
-def _aim(path: Path) -> str:
-    """Name a target after its file, or after its folder if the file is only called "dev"."""
-    return path.absolute().parent.name if path.stem in ("dev", "val", "valid") else path.stem

@@ -32,7 +32,7 @@ def check_languages(files: Sequence[DatasetFile], declared: Mapping[str, Sequenc
                 )
                 hint = "another language, or names? look at them"
                 file.say("language", message, hint, [suspect.row for suspect in suspects])
-    labels = {file.name: _label(file.name, declared.get(file.name, ())) for file in files}
+    labels = {f.name: "-".join(sorted(declared.get(f.name, ()))) or tag(f.name) for f in files}
     for file in files:
         for side, like in _mislabelled(file.name, labels, languages):
             label = labels[file.name]
@@ -40,11 +40,6 @@ def check_languages(files: Sequence[DatasetFile], declared: Mapping[str, Sequenc
             hint = "is the file what its name says, and its `languages`?"
             file.say("language", message, hint)
         _check_declared(file, declared.get(file.name, ()))
-
-
-def _label(name: str, languages: Sequence[str]) -> str | None:
-    """Return the languages of a file: as declared, or as its name begins."""
-    return "-".join(sorted(languages)) or tag(name)
 
 
 def _check_declared(file: DatasetFile, languages: Sequence[str]) -> None:

@@ -45,7 +45,8 @@ def near_groups(texts: Sequence[str], seed: int = 0) -> NDArray[np.int64]:
     for one, other in _likely(_proposed(signatures), signatures):
         for place in (one, other):
             if place not in shingles:
-                shingles[place] = _shingles(texts[unique[place]])
+                text = texts[unique[place]]
+                shingles[place] = {text[i : i + SHINGLE] for i in range(len(text) - SHINGLE + 1)}
         a, b = shingles[one], shingles[other]
         if len(a & b) >= NEAR * len(a | b):
             low, high = sorted((_root(parents, one), _root(parents, other)))
@@ -140,10 +141,6 @@ def _likely(
         one, other = np.array(some).T
         same = (signatures[one] == signatures[other]).mean(axis=1) >= _LIKELY
         yield from (pair for pair, likely in zip(some, same, strict=True) if likely)
-
-
-def _shingles(text: str) -> set[str]:
-    return {text[i : i + SHINGLE] for i in range(len(text) - SHINGLE + 1)}
 
 
 def _root(parents: NDArray[np.int64], place: int) -> int:

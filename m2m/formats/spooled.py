@@ -27,10 +27,6 @@ Given = TypeVar("Given")
 Made = TypeVar("Made")
 
 
-def _record(row: tuple[dict[str, Any], int]) -> Record:
-    return Record(*row)
-
-
 def _fields(record: Record) -> tuple[Any, int]:
     return record.fields, record.line
 
@@ -138,7 +134,7 @@ class Lazy(Sequence[Made], Generic[Given, Made]):
 
 def collected(records: Iterable[Record], held: int = 0) -> Sequence[Record]:
     """Return rows as a list, or as `Spooled` if they are more than `held` bytes (0: `_HELD`)."""
-    return gathered(records, _fields, _record, held)
+    return gathered(records, _fields, lambda row: Record(*row), held)
 
 
 def gathered(

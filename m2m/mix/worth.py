@@ -113,7 +113,8 @@ def worth(
     every = list(combinations(names, 2))
     pairs = [p for p in every if _inside(p, known, values[:, 0], above, limit)]
     left_out = len(every) - len(pairs)
-    if len(known) == _subsets(len(names), max(map(len, known))):
+    largest = max(map(len, known))
+    if len(known) == sum(comb(len(names), size) for size in range(largest + 1)):
         alone = dataset_worth(mixtures, points, replicates, higher_is_better)
         interactions = {pair: _together(known, pair, values) for pair in pairs}
         both = {pair: effect for pair, effect in interactions.items() if effect is not None}
@@ -161,11 +162,6 @@ def _claims(
     }
     marked = [replace(pair, smallest=smallest) for pair in effects.interactions]
     return replace(effects, interactions=marked, verdicts=verdicts, smallest=smallest)
-
-
-def _subsets(names: int, largest: int) -> int:
-    """Return how many subsets of this many names have at most `largest` names."""
-    return sum(comb(names, size) for size in range(largest + 1))
 
 
 def _together(

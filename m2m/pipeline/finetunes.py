@@ -30,7 +30,6 @@ from m2m.pipeline.scorer import open_scorer
 from m2m.pipeline.trained_run import TrainedRun
 from m2m.pipeline.workers import train_all
 from m2m.progress import Progress
-from m2m.recipe import Train
 from m2m.recipe.fields import UNTIL
 from m2m.results.confirmation import RowsSeen
 from m2m.store import fingerprint
@@ -61,7 +60,8 @@ class FineTuner:
         train = self._inputs.recipe.train
         alone = len(mixture.datasets) == 1 and self.steps(mixture) == train.steps
         here = alone and self._inputs.corpora[mixture.datasets[0]].expert is None
-        return here and not _borrows(train)
+        # With `replay`, experts are trained on rows of other datasets too; real fine-tunes are not.
+        return here and not (train.replay > 0 and train.replay_from is None)
 
     def adapters(self, mixtures: Collection[Mixture]) -> dict[Mixture, Path]:
         """Return the folders of the mixtures' adapters; train those that are missing.
@@ -130,11 +130,6 @@ def training_rows(inputs: Inputs, names: Iterable[str]) -> dict[str, int]:
     """Return the number of rows of each dataset that are trained on, if it has any."""
     counts = {name: len(inputs.corpora[name].samples) for name in names}
     return {name: count for name, count in counts.items() if count}
-
-
-def _borrows(train: Train) -> bool:
-    """Return if experts are trained on rows of other datasets too; real fine-tunes are not."""
-    return train.replay > 0 and train.replay_from is None
 
 
 def mixed_corpus(inputs: Inputs, mixture: Mixture) -> Corpus:

@@ -197,7 +197,9 @@ class Work:
         confirm = self.recipe.confirm
         total = len(self.names)
         sizes = [self._expected_size()] * min(confirm.top, self.strategy.candidates)
-        trainings = [self._chance_untrained() * self._confirming(size) for size in sizes]
+        # Of a top mixture: a single dataset may be trained already.
+        chance_untrained = self._chance_mixed() if self._is_free() else 1.0
+        trainings = [chance_untrained * self._confirming(size) for size in sizes]
         union = Mixture.union(training_rows(self.inputs, self.names))
         everything = {"all": Mixture.uniform(self.names), "union": union}
         # One fine-tune if all datasets have as many rows.
@@ -347,10 +349,6 @@ class Work:
     def _expected_size(self) -> float:
         """Return the expected number of datasets of the winner, when nothing is known of it."""
         return sum(size * count for size, count in self.sizes.items()) / sum(self.sizes.values())
-
-    def _chance_untrained(self) -> float:
-        """Return the chance that a top mixture is not a single dataset that is trained already."""
-        return self._chance_mixed() if self._is_free() else 1.0
 
     def _chance_mixed(self) -> float:
         """Return the chance that a mixture is not a single dataset, when nothing is known."""

@@ -150,13 +150,11 @@ class Process:
         while not self._closed.wait(_TICK):
             looks = looks + 1 if self._busy and self.requests == last else 0
             last = self.requests
-            if looks and watches_memory() and self._is_large():
+            pid, most = self._process.pid, self.limits.memory
+            if looks and watches_memory() and resident_bytes_of(pid) > most:
                 self._end(_Lost.MEMORY)
             if looks * _TICK > self.limits.wall:
                 self._end(_Lost.WALL)
-
-    def _is_large(self) -> bool:
-        return resident_bytes_of(self._process.pid) > self.limits.memory
 
     def _end(self, reason: str) -> None:
         self._reason = self._reason or reason
