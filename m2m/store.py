@@ -20,6 +20,7 @@ from m2m.formats.atomic import remove_leftovers
 from m2m.formats.disk import make_folder, refused, unwatch, watch
 from m2m.opening import open_to_append
 
+LOCK = "lock"  # names the process that works in the folder
 SHARES = "shares"  # a run's folder in which other machines write
 _DEEPEST = 3  # levels of folders in a run's folder in which files are written
 _MOUNTS = Path("/proc/self/mounts")
@@ -91,7 +92,7 @@ def run_lock(folder: Path) -> Iterator[None]:
         BusyError: another process holds it; the message names its pid and machine.
         InputError: the folder cannot be written to.
     """
-    path = folder / "lock"
+    path = folder / LOCK
     try:
         make_folder(folder)
         file = open_to_append(path, buffering=0)  # closing would flush a buffer again

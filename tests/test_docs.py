@@ -244,6 +244,27 @@ def test_the_pages_list_every_model_family() -> None:
         assert f"| {family.title} | `{family.model_types[0]}`" in page
 
 
+@pytest.mark.parametrize(
+    ("name", "refused"),
+    [("reference.md", r"Refused by name.*?\n\n"), ("README.md", r"\|[^|\n]*\| none: refused")],
+)
+def test_no_page_says_that_a_supported_family_is_refused(name: str, refused: str) -> None:
+    (sentence,) = re.findall(refused, PAGES[name], re.DOTALL)
+    for family in families.FAMILIES.values():
+        for title in re.split("(?:,| and) (?=[A-Z])", re.sub(r" \(.*?\)", "", family.title)):
+            assert not re.search(rf"\b{re.escape(title)}\b(?!\.\d)", sentence), title
+
+
+def test_the_pages_share_the_work_with_the_same_commands() -> None:
+    batch = (ROOT / "examples" / "batch" / "README.md").read_text(encoding="utf-8")
+    pages = [PAGES["clusters.md"], batch]
+    one, other = (
+        re.findall(r"^    (m2m \w+) \S+( --share)?", page, re.MULTILINE) for page in pages
+    )
+    assert one == other[: len(one)]
+    assert one.index(("m2m search", "")) < one.index(("m2m confirm", " --share"))
+
+
 def test_the_pages_list_every_row_format() -> None:
     for name, (columns, _) in FORMATS.items():
         row = next(

@@ -49,19 +49,18 @@ class _Run:
     base: Trial
     winner: Trial
 
-    @property
-    def recipe(self) -> str:
-        """Return a fingerprint of all fields but seeds and limits; equal runs are pooled."""
+    def recipe(self, *, seeds: bool) -> str:
+        """Return a fingerprint of all fields but limits; runs that are equal without seeds pool."""
         plain = {
             key: value
             for key, value in _fields(self.facts)
-            if not key.endswith(".seed") and not key.startswith(_NO_RESULT)
+            if (seeds or not key.endswith(".seed")) and not key.startswith(_NO_RESULT)
         }
         return fingerprint(fields=plain)
 
 
 def compare(folders: Sequence[Path]) -> Compared:
-    """Compare finished runs; those that differ in seeds only are pooled.
+    """Compare finished runs; those that differ in seeds only are pooled, copies left out.
 
     Args:
         folders: of two or more runs.
@@ -71,12 +70,21 @@ def compare(folders: Sequence[Path]) -> Compared:
     """
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise InputError("a run is given twice", "name each run once")
-    names = _names(folders)
-    runs, warnings = [], []
+    begun = [folder for folder in folders if not RunFolder(folder).never_began] or folders
+    warnings = [
+        f"{folder} is not compared: its run never began; {RunFolder(folder).log} says why"
+        for folder in folders
+        if folder not in begun
+    ]
+    folders, names = begun, _names(begun)
+    runs: list[_Run] = []
+    known: dict[str, str] = {}
     facts = {name: read_facts(folder) for name, folder in zip(names, folders, strict=True)}
     for (name, read), folder in zip(facts.items(), folders, strict=True):
         warnings += [f"{name}: {line}" for line in RunFolder(folder).stale()]
         run, why = _run(name, read, RunFolder(folder))
+        if run and (same := known.setdefault(run.recipe(seeds=True), name)) != name:
+            run, why = None, f"it has the settings and the seeds of {same}, and would count twice"
         runs += [run] if run else []
         warnings += [] if run else [f"{name} is not compared: {why}"]
     contests = list(_contests(runs))
@@ -188,7 +196,7 @@ def _contest(group: Sequence[tuple[_Run, str, str, Metric]]) -> Contest:
     own = first.winner.scores[f"{part}:{name}"]
     pooled: dict[str, list[tuple[_Run, str]]] = {}
     for run, _, called, _ in group:
-        pooled.setdefault(run.recipe, []).append((run, f"{part}:{called}"))
+        pooled.setdefault(run.recipe(seeds=False), []).append((run, f"{part}:{called}"))
     draws = resample(own.clusters, np.random.default_rng(_SEED))
     entries: list[Entry] = []
     against: _Pool | None = None

@@ -23,7 +23,7 @@ from m2m.formats.records import read_object
 from m2m.opening import refuse_links
 from m2m.recipe.fields import RESOLVED
 from m2m.results.stage import Stage
-from m2m.store import SHARES, fingerprint
+from m2m.store import LOCK, SHARES, fingerprint
 
 RECIPE, RANKING, CONFIRMED = RESOLVED, "ranking.json", "confirm.json"
 EXPORTED, VALIDATED, JUDGED = "export.json", "validate.json", "judged.json"
@@ -127,6 +127,12 @@ class RunFolder:
     def journals(self) -> Path:
         """Return the folder of the journals that each share of the work has for itself."""
         return self.path
+
+    @property
+    def never_began(self) -> bool:
+        """Return whether a command failed here before the run had settings."""
+        begun = (self.path / RECIPE).exists()
+        return not begun and self.log.is_file() and (self.path / LOCK).is_file()
 
     def validation(self, budget: str | int, ending: str) -> Path:
         """Return the file of `m2m validate`'s results with one budget, as ".json" or ".csv"."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,7 @@ def test_other_questions_choices_or_metrics_are_never_compared(
     tmp_path: Path, other: dict[str, Any]
 ) -> None:
     one = make_run(tmp_path / "one", answers(0.5, 1))
-    found = compare([one, make_run(tmp_path / "other", answers(0.8, 2), **other)])
+    found = compare([one, make_run(tmp_path / "other", answers(0.8, 2), steps=20, **other)])
     assert [len(contest.entries) for contest in found.contests] == [1, 1]
     assert [contest.entries[0].ahead for contest in found.contests] == [None, None]
     assert "are compared only within each set" in found.warnings[0]
@@ -149,6 +150,39 @@ def test_runs_that_differ_in_seeds_and_threads_are_one_row(tmp_path: Path) -> No
     found = compare(runs)
     assert [entry.runs for entry in found.contests[0].entries] == [2]
     assert found.differences["limits.threads"] == ["2", "8"]
+
+
+@pytest.mark.parametrize("threads", [2, 8])
+def test_a_copy_of_a_run_is_no_seed_more(tmp_path: Path, threads: int) -> None:
+    runs = [make_run(tmp_path / f"seed{i}", answers(0.5, i), seed=i) for i in (0, 1)]
+    copy = tmp_path / "copy"
+    shutil.copytree(runs[0], copy)
+    data = json.loads((copy / RECIPE).read_text(encoding="utf-8"))
+    data["limits"] = {"threads": threads}
+    (copy / RECIPE).write_text(json.dumps(data), encoding="utf-8")
+    found = compare([*runs, copy])
+    (entry,) = found.contests[0].entries
+    assert (entry.name, entry.runs) == ("seed0 and 1 more seed", 2)
+    assert entry.score == compare(runs).contests[0].entries[0].score
+    assert found.warnings == [
+        "copy is not compared: it has the settings and the seeds of seed0, and would count twice"
+    ]
+
+
+def test_a_run_that_never_began_is_left_out_and_named(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / str(i), answers(0.5, i), steps=i + 1) for i in (0, 1)]
+    failed = tmp_path / "failed"
+    failed.mkdir()
+    (failed / "lock").touch()
+    assert "is not the folder of a run" in m2m("compare", *runs, failed).stderr
+    (failed / "run.log").touch()
+    found = m2m("compare", runs[0], failed, runs[1])
+    assert found.exit_code == 0
+    assert f"{failed} is not compared: its run never began" in found.stderr
+    assert compare([*runs, failed]).runs == ["0", "1"]
+    assert m2m("compare", failed, failed / ".." / "none").exit_code == 1
+    (failed / RECIPE).write_text("{", encoding="utf-8")
+    assert m2m("compare", *runs, failed).exit_code == 1
 
 
 def test_a_difference_that_nobody_sees_is_a_draw(tmp_path: Path) -> None:
