@@ -28,6 +28,7 @@ from m2m.pipeline.finetunes import DEV, objectives_on, open_judge
 from m2m.pipeline.inputs import Inputs, expert_corpus
 from m2m.pipeline.trained_run import TrainedRun
 from m2m.pipeline.workers import train_all
+from m2m.progress import Progress
 from m2m.recipe.strategies import NONE
 from m2m.results.more_rows import MoreRows, RowsGain
 from m2m.store import fingerprint
@@ -109,8 +110,10 @@ def interval_ends(parts: F64, gains: F64, rng: np.random.Generator) -> F64:
     return ends
 
 
-def measurable(inputs: Inputs, wanted: Sequence[str]) -> list[str]:
+def measurable(inputs: Inputs, wanted: Sequence[str], progress: Progress) -> list[str]:
     """Return the datasets to halve: those named and those halved before, or all but controls.
+
+    Without names, it notes which datasets cannot be halved, and why.
 
     Raises:
         InputError: there is none, or a name is unknown, or a named dataset has too few rows.
@@ -128,21 +131,25 @@ def measurable(inputs: Inputs, wanted: Sequence[str]) -> list[str]:
         )
     rows = {name: len(_lines(inputs.corpora[name])) for name in inputs.untrained_names}
     large = [name for name, count in rows.items() if count >= _LEAST]
+    real = [name for name in large if name not in inputs.controls]
     if wrong := [name for name in wanted if name not in large]:
         raise InputError(
             f"{inputs.recipe.path}: {'; '.join(_why_not(inputs, name, rows) for name in wrong)}",
-            f"take some of: {', '.join(large) or 'none'}",
+            f"take some of: {', '.join(real) or 'none'}",
         )
     chosen = [
         name
         for name in large
-        if name in wanted or not (wanted or name in inputs.controls) or _halved(inputs, name)
+        if name in wanted or (not wanted and name in real) or _halved(inputs, name)
     ]
     if not chosen:
         raise InputError(
             f"{inputs.recipe.path}: no dataset with at least {_LEAST} rows is trained on here",
             "halves of fewer rows say nothing; add rows first",
         )
+    for name in () if wanted else inputs.expert_names:
+        if name not in (*large, *inputs.controls):
+            progress.note(f"not measured: {_why_not(inputs, name, rows)}")
     return chosen
 
 

@@ -238,7 +238,7 @@ class Run:
 
     def more_rows(self, datasets: Sequence[str] = ()) -> MoreRows:
         """Measure how much more rows of these datasets would help; no names: of all of them."""
-        names = measurable(self._inputs, datasets)
+        names = measurable(self._inputs, datasets, self._progress)
         run = self.trained_run
         with self._stage("more-rows"):
             found = more_rows(run, names)

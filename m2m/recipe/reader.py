@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
+import shlex
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from m2m.errors import InputError, Problems, RecipeError
+from m2m.errors import InputError, M2MError, Problems, RecipeError
 from m2m.opening import SETTINGS, read_text, refuse_outside
 from m2m.places import is_there
 from m2m.recipe.fields import Merge, Search
@@ -44,10 +45,14 @@ def load_recipe(
         InputError: the file cannot be read or is not TOML.
         RecipeError: it has mistakes; the message lists all of them with their lines.
     """
-    text = read_text(path, SETTINGS, universal=True)
     try:
-        tables = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # also a number of 5000 digits, and nesting
+        tables = tomllib.loads(text := read_text(path, SETTINGS, universal=True))
+    except (M2MError, ValueError, RecursionError) as error:  # also nesting, numbers of 5000 digits
+        if path.suffix.lower() != ".toml" and path.is_file():
+            hint = f"if it has your data, make one: `m2m init --data {shlex.quote(str(path))}`"
+            raise InputError(f"{path} is no recipe, which is a TOML file", hint) from error
+        if isinstance(error, M2MError):
+            raise
         raise InputError(f"{path} is not valid TOML: {error}", _toml_hint(text, error)) from error
     given = Overrides(overrides or {})
     reader = _Reader(path.absolute(), text, roots, given)

@@ -9,7 +9,7 @@ import pytest
 from m2m.commands.data_check import check_recipe
 from m2m.commands.eval import model_and_lora
 from m2m.dataset import Row, RowLimit, encode
-from m2m.errors import InputError, M2MError
+from m2m.errors import InputError, M2MError, RecipeError
 from m2m.recipe import load_recipe
 from tests.pipeline.scenario import make_scenario
 from tests.templates import formatter_of
@@ -52,6 +52,18 @@ def test_a_windows_path_in_double_quotes(tmp_path: Path, path: str) -> None:
 )
 def test_toml_that_is_wrong_is_named_in_plain_words(tmp_path: Path, line: str, words: str) -> None:
     assert words in refused(tmp_path, f'{START}"a.jsonl"{END}'.replace('name = "a"', line))
+
+
+@pytest.mark.parametrize("data", [b'{"question": "Maji?"}\n', b"PK\x03\x04\xff\x00\x9c", b"a,b\n"])
+def test_data_in_place_of_a_recipe_is_named_for_that(tmp_path: Path, data: bytes) -> None:
+    file = tmp_path / "the rows.data"
+    file.write_bytes(data)
+    with pytest.raises(InputError, match="is no recipe, which is a TOML file") as error:
+        load_recipe(file)
+    assert f"`m2m init --data '{file}'`" in str(error.value.hint)
+    file.write_text("[base]\n", "utf-8")
+    with pytest.raises(RecipeError):  # a recipe may have any name
+        load_recipe(file)
 
 
 def test_mistakes_are_in_the_order_of_lines_with_what_was_meant(tmp_path: Path) -> None:

@@ -37,6 +37,16 @@ def measured(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return recipe
 
 
+class Notes(Silent):
+    """Keeps the notes."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
 def found(recipe: Path) -> MoreRows:
     known = read_facts(load_recipe(recipe).folder).more_rows
     assert known is not None
@@ -133,7 +143,7 @@ def test_intervals_hold_no_gain_95_times_of_100(count: int) -> None:
 
 
 def test_a_dataset_that_was_measured_stays_in_the_result(measured: Path) -> None:
-    names = measurable(read_inputs(load_recipe(measured)), ["upper"])
+    names = measurable(read_inputs(load_recipe(measured)), ["upper"], Silent())
     assert names == ["copy", "reverse", "upper"]
 
 
@@ -141,7 +151,7 @@ def test_a_recipe_without_experts_is_refused_in_words(measured: Path) -> None:
     recipe = load_recipe(measured)
     inputs = read_inputs(replace(recipe, search=replace(recipe.search, strategy="none")))
     with pytest.raises(InputError, match='strategy = "none" trains no dataset by itself'):
-        measurable(inputs, [])
+        measurable(inputs, [], Silent())
 
 
 def test_names_are_checked_before_anything_is_trained(measured: Path, tmp_path: Path) -> None:
@@ -152,21 +162,31 @@ def test_names_are_checked_before_anything_is_trained(measured: Path, tmp_path: 
     rows = (recipe.parent / "copy.jsonl").read_text("utf-8").splitlines(keepends=True)
     (recipe.parent / "copy.jsonl").write_text("".join(rows[:19]), "utf-8")
     run = Run(load_recipe(recipe), Silent())
-    assert measurable(run.inputs, []) == ["reverse", "upper"]
+    heard = Notes()
+    assert measurable(run.inputs, [], heard) == ["reverse", "upper"]
+    assert heard.notes == ["not measured: copy has 19 rows to train on, and halves need 20"]
     with pytest.raises(InputError, match="copy has 19 rows to train on, and halves need 20"):
-        measurable(run.inputs, ["copy"])
+        measurable(run.inputs, ["copy"], Silent())
+
+
+def test_controls_are_not_offered(measured: Path) -> None:
+    recipe = load_recipe(measured)
+    datasets = tuple(replace(one, control=one.name == "upper") for one in recipe.datasets)
+    with pytest.raises(InputError, match="there is no dataset 'nobody'") as error:
+        measurable(read_inputs(replace(recipe, datasets=datasets)), ["nobody"], Silent())
+    assert error.value.hint == "take some of: copy, reverse"
 
 
 def test_a_dataset_that_the_run_leaves_out_is_refused_for_that(measured: Path) -> None:
     recipe = load_recipe(measured)
     inputs = read_inputs(replace(recipe, search=replace(recipe.search, excluded=("upper",))))
     with pytest.raises(InputError, match=r"this run leaves upper out .*--hours"):
-        measurable(inputs, ["upper"])
+        measurable(inputs, ["upper"], Silent())
 
 
 def test_trainings_that_end_at_other_steps_are_not_compared(measured: Path) -> None:
     recipe = load_recipe(measured)
     inputs = read_inputs(replace(recipe, train=replace(recipe.train, patience=2, holdout=0.1)))
     with pytest.raises(InputError, match="cannot be compared") as error:
-        measurable(inputs, [])
+        measurable(inputs, [], Silent())
     assert "--set train.patience=0" in str(error.value.hint)
