@@ -14,7 +14,7 @@ from tests.sources import tree
 ROOT = Path(m2m.__file__).parent
 LAYERS = {
     "escaping": -3,
-    "errors": -2,
+    "errors": -2, "spelling": -2,
     "opening": -1,
     "limits": -1, "machine": -1, "arrays": -1, "places": -1,
     "__init__": 0, "counted": 0, "families": 0, "blas": 0, "kernels": 0, "progress": 0,

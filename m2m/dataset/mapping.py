@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from m2m.counted import counted
-from m2m.dataset.templates import as_value, is_empty, value_at, word_key
+from m2m.dataset.templates import as_value, field_names, is_empty, names_in, value_at, word_key
 from m2m.errors import InputError
 from m2m.formats.records import Record
 from m2m.formats.spooled import taken
+from m2m.spelling import likely
 
 _SHOWN = 8  # values that a message names
 
@@ -102,6 +103,23 @@ class RowMapping:
 AS_IT_IS = RowMapping()
 
 
+def refuse_absent(path: Path, records: Sequence[Record], mapping: RowMapping, part: str) -> None:
+    """Raise InputError for fields that no row has: the templates are wrong then, not the rows."""
+    known, absent = field_names(records[0].fields), dict[str, str]()
+    for key, value in mapping.as_fields(part).items():
+        for template in [value] if isinstance(value, str) else value:
+            for name in names_in(template):
+                if f"{{{name}?}}" in template or name == "choices":
+                    continue  # it may be empty; a prompt may show the options of `choices`
+                if all(value_at(each.fields, name, missing=known) is known for each in records):
+                    hint = f"correct `{key}`: {likely(name, known):.300}"
+                    absent[f"{name!r} of {key} = {template!r:.60}"] = hint
+    if absent:
+        raise InputError(
+            f"{path}: no row has the field {', '.join(absent)}", "; ".join(absent.values())
+        )
+
+
 def picked(path: Path, records: Sequence[Record], mapping: RowMapping) -> Sequence[Record]:
     """Return the records that `where` picks.
 
@@ -120,9 +138,10 @@ def picked(path: Path, records: Sequence[Record], mapping: RowMapping) -> Sequen
                 known[word_key(value)] = None
         if not places:
             some = ", ".join([*known][:_SHOWN]) + (", ..." if len(known) > _SHOWN else "")
+            none = f"no row has a field {name}: {likely(name, field_names(records[0].fields))}"
             raise InputError(
                 f"{path}: no row has {name} = {' or '.join(values)}",
-                f"the values of {name} are {some}" if known else f"no row has a field {name}",
+                f"the values of {name} are {some}" if known else none,
             )
         kept = taken(kept, places)
     return kept

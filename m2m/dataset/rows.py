@@ -29,7 +29,7 @@ from m2m.dataset.extra_columns import (
 )
 from m2m.dataset.guess import guess
 from m2m.dataset.label_forms import refuse_unclear_labels
-from m2m.dataset.mapping import AS_IT_IS, RowMapping, picked, picked_words
+from m2m.dataset.mapping import AS_IT_IS, RowMapping, picked, picked_words, refuse_absent
 from m2m.dataset.plain_text import refuse_no_prose, refuse_parallel
 from m2m.dataset.quality import refuse_marks, refuse_weights
 from m2m.dataset.row import Row
@@ -112,6 +112,7 @@ def read_rows(source: Path | Text | RowSource, mapping: RowMapping = AS_IT_IS) -
     records = picked(source.path, source.records, mapping)
     notes = picked_words(len(source.records), len(records), mapping)
     refuse_splits(source.path, records, mapping)
+    refuse_absent(source.path, records, mapping, "dataset")
     refuse_unclear_labels(source.path, records, mapping, skips=source.skips)
     if _is_mapped(mapping, records[0]):
         read = _mapped(source, records, mapping)

@@ -23,7 +23,7 @@ from m2m.dataset.extra_columns import (
     refuse_unread,
 )
 from m2m.dataset.label_forms import refuse_unclear_labels
-from m2m.dataset.mapping import AS_IT_IS, RowMapping, picked, picked_words
+from m2m.dataset.mapping import AS_IT_IS, RowMapping, picked, picked_words, refuse_absent
 from m2m.dataset.quality import refuse_marks, refuse_weights
 from m2m.dataset.row_source import RowSource, as_source, left_out, or_skip
 from m2m.dataset.sameness import normalize
@@ -106,6 +106,7 @@ def load_task(source: Path | Text | RowSource, mapping: RowMapping = AS_IT_IS) -
         raise InputError(f"{path}: has no rows", "a target needs at least one example")
     records = picked(path, source.records, mapping)
     refuse_splits(path, records, mapping, "target")
+    refuse_absent(path, records, mapping, "target")
     kind = _kind(source, records, mapping)
     if kind == "answer":
         refuse_unclear_labels(path, records, mapping, skips=source.skips)

@@ -113,8 +113,6 @@ def interval_ends(parts: F64, gains: F64, rng: np.random.Generator) -> F64:
 def measurable(inputs: Inputs, wanted: Sequence[str], progress: Progress) -> list[str]:
     """Return the datasets to halve: those named and those halved before, or all but controls.
 
-    Without names, it notes which datasets cannot be halved, and why.
-
     Raises:
         InputError: there is none, or a name is unknown, or a named dataset has too few rows.
     """

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from m2m.recipe.data_fields import Dataset, Target
+from m2m.spelling import likely
 
 UNKNOWN = "?"  # begins a word that `m2m init` leaves for the user
 _SHARED = ("prompt", "system", "text", "messages", "choices", "answers", "labels")
@@ -101,8 +101,7 @@ def with_like(
         for index, entry in enumerate(entries):
             other = known.get(entry.like)
             if other is None and entry.like:
-                close = difflib.get_close_matches(entry.like, known, 1) or [", ".join(known)]
-                advice = f"known are {close[0]}" if "," in close[0] else f"did you mean {close[0]}?"
+                advice = likely(entry.like, known)
                 message = f"like: there is no dataset or target {entry.like!r}; {advice}"
                 problems.append(((section, index, "like"), message))
             elif other is not None and other.like:

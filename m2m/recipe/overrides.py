@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import difflib
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
 from m2m.recipe.whole import LISTS, SECTIONS
+from m2m.spelling import likely
 
 At = tuple[str | int, ...]
 # They change the time and the pages of a run, and no result.
@@ -67,8 +67,7 @@ class Overrides:
             if entry in known:
                 return section, known.index(entry)
             if entry:
-                close = difflib.get_close_matches(entry, known, 1)
-                advice = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+                advice = likely(entry, known)
                 self.wrong.append((key, f"there is no {entry!r} in [[{section}]]; {advice}"))
             else:
                 self.wrong.append((key, f"write {section}.NAME.FIELD"))

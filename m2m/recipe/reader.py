@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 import shlex
 import tomllib
@@ -21,6 +20,7 @@ from m2m.recipe.overrides import Overrides
 from m2m.recipe.regime import BUDGET, contradiction, settled
 from m2m.recipe.strategies import AUTO, for_any_weights
 from m2m.recipe.whole import LISTS, SECTIONS, Recipe
+from m2m.spelling import close, likely
 
 Section = TypeVar("Section")
 
@@ -75,7 +75,7 @@ class _Reader:
             if not isinstance(tables[name], dict | list):
                 self.wrong((name,), f"{name!r} is before the first section; {_place(name, '')}")
                 continue
-            self.wrong((name,), f"unknown section [{name}]; {_meant(name, known)}")
+            self.wrong((name,), f"unknown section [{name}]; {likely(name, known)}")
         single: dict[str, Any] = {
             name: self.section(kind, tables.get(name, {}), (name,))
             for name, kind in SECTIONS.items()
@@ -131,8 +131,8 @@ class _Reader:
         table = self.renamed(table, fields, at)
         meant: set[str] = set()  # fields that were probably meant by a misspelt one
         for key in table.keys() - fields.keys():
-            meant |= {*_close(key, fields)}
-            advice = _meant(key, fields) if _close(key, fields) else _place(key, str(at[0]), fields)
+            meant |= {*close(key, fields)}
+            advice = likely(key, fields) if close(key, fields) else _place(key, str(at[0]), fields)
             self.wrong((*at, key), f"unknown field {key!r} in [{at[0]}]; {advice}")
         values: dict[str, Any] = {}
         complete = True
@@ -218,9 +218,9 @@ class _Reader:
         if isinstance(value, str):
             if value not in (choices := rules.get("choices", (value,))):
                 if not numbers:
-                    return self.wrong(at, f"unknown {at[-1]} {value!r}; {_meant(value, choices)}")
+                    return self.wrong(at, f"unknown {at[-1]} {value!r}; {likely(value, choices)}")
                 allowed = " or ".join([*map(repr, choices), *numbers])
-                meant = f"; {_meant(value, choices)}" if _close(value, choices) else ""
+                meant = f"; {likely(value, choices)}" if close(value, choices) else ""
                 return self.wrong(at, f"{at[-1]} must be {allowed}, found {value!r}{meant}")
             if "pattern" in rules and not rules["pattern"].fullmatch(value):
                 field = next(part for part in reversed(at) if isinstance(part, str))
@@ -284,7 +284,7 @@ class _Reader:
             return
         for field in ("required", "excluded"):
             for name in set(getattr(search, field)) - set(names):
-                advice = f"; {_meant(name, names)}" if names else ""
+                advice = f"; {likely(name, names)}" if names else ""
                 self.wrong(("search", field), f"{field}: there is no dataset {name!r}{advice}")
         able = for_any_weights()
         if search.weights == "simplex" and search.strategy not in (AUTO, *able):
@@ -371,20 +371,6 @@ TOML_MISTAKES = (
     ("Invalid value", r"=\s*[^\W\d]", "write texts in quotation marks"),
     ("Unclosed array", "", "a comma or the closing ] is missing"),
 )
-
-
-def _close(name: str, known: Iterable[str]) -> list[str]:
-    """Return the likely word, if any: spelt nearly the same, or the only one with this start."""
-    known = [*known]
-    begin = [word for word in known if word.startswith(name.lower()) and len(name) > 2]
-    return difflib.get_close_matches(name.lower(), known, 1, 0.6) or begin[: len(begin) == 1]
-
-
-def _meant(name: str, known: Iterable[str]) -> str:
-    """Suggest the word that was probably meant, or list all known ones."""
-    known = [*known]
-    close = _close(name, known)
-    return f"did you mean {close[0]}?" if close else f"known are {_words(known)}"
 
 
 def _place(name: str, section: str, known: Iterable[str] = ()) -> str:

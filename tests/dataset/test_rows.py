@@ -178,3 +178,31 @@ def test_a_formula_that_failed_is_no_text(tmp_path: Path, word: str, side: str) 
     mapping = RowMapping(prompt="{prompt}", answer="{completion}")
     with pytest.raises(InputError, match="for a formula that failed"):
         load_dataset(path, mapping)
+
+
+@pytest.mark.parametrize(
+    ("mapping", "field", "hint"),
+    [
+        (RowMapping("{Tambya}", "{Amsa}"), "'Tambya' of prompt", "`prompt`: did you mean Tambaya?"),
+        (RowMapping("{tambaya} {Amsa?}", "{x}"), "'x' of completion", "`completion`: known are"),
+        (RowMapping(text="{txet}"), "'txet' of text", "`text`: did you mean text?"),
+        (RowMapping("{Tambaya}", "{Amsa}", system="{who}"), "'who' of system", "`system`: known"),
+        (RowMapping("{Tambaya}", "{Amsa}", choices=("{Amso}", "{text}")), "'Amso' of choices",
+         "`choices`: did you mean Amsa?"),
+        (RowMapping(where=(("Amsaa", ("ruwa",)),)), "no row has Amsaa", "did you mean Amsa?"),
+    ],
+)  # fmt: skip
+def test_a_field_that_no_row_has_is_a_fault_of_the_recipe(
+    tmp_path: Path, mapping: RowMapping, field: str, hint: str
+) -> None:
+    rows = [{"Tambaya": "water?", "Amsa": "ruwa", "text": word} for word in ("", "x")]
+    with pytest.raises(InputError) as error:
+        load_dataset(write_jsonl(tmp_path / "rows.jsonl", rows), mapping)
+    assert field in error.value.message
+    assert hint in str(error.value.hint)
+
+
+def test_a_field_that_some_rows_have_is_a_fault_of_the_others(tmp_path: Path) -> None:
+    file = write_jsonl(tmp_path / "rows.jsonl", [{"a": "x"}, {"a": "x", "b": "y"}])
+    with pytest.raises(InputError, match="line 1: no field 'b'"):
+        load_dataset(file, RowMapping("{a}", "{b}"))

@@ -186,7 +186,7 @@ def test_a_target_says_how_rows_are_read_and_asked(tmp_path: Path, plain: Format
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"prompt": "{nothing}", "answer": "{tone}"}, "line 1: no field 'nothing'"),
+        ({"prompt": "{nothing}", "answer": "{tone}"}, "no row has the field 'nothing'"),
         ({"prompt": "{sw}"}, "needs an answer"),
         (
             {"prompt": "{sw}", "answer": "{sw}", "choices": ("good", "bad")},
