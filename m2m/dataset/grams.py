@@ -145,7 +145,7 @@ def _shared_words(texts: Sequence[str], *, backward: bool = False) -> tuple[str,
             text.rsplit(None, size)[::-1] if backward else text.split(None, size) for text in texts
         )
         # A beginning as long as the text would leave nothing of it.
-        counts = Counter(_folded(row[:size]) for row in rows if len(row) > size)
+        counts = Counter(tuple(map(str.casefold, row[:size])) for row in rows if len(row) > size)
         best, count = counts.most_common(1)[0] if counts else ((), 0)
         if count < max(3, len(texts) / 2):
             return beginning
@@ -158,7 +158,3 @@ def _cut(row: list[str], head: tuple[str, ...]) -> list[str]:
     while same < min(len(head), len(row) - 1) and row[same].casefold() == head[same]:
         same += 1
     return row[same:]
-
-
-def _folded(words: Sequence[str]) -> tuple[str, ...]:
-    return tuple(word.casefold() for word in words)

@@ -129,7 +129,8 @@ class Racing(Strategy):
             self._left -= len(experts)
             return experts
         while self._count < total:
-            before, self._count = self._count, self._next()
+            before = self._count
+            self._count = next(count for count in self._rounds if count > before)
             fraction = (self._count - before + BEGINNING) / total
             if before:
                 self._drop(fraction)
@@ -141,9 +142,6 @@ class Racing(Strategy):
                 self._history.append((len(asks), self._count))
                 return asks
         return []
-
-    def _next(self) -> int:
-        return next(count for count in self._rounds if count > self._count)
 
     def tell(self, trials: Sequence[Trial]) -> None:
         """Store the trials; all estimates depend on those of the base and the experts."""

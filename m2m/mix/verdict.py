@@ -185,8 +185,9 @@ def _better(evidence: Evidence) -> Verdict | None:
     names = [winner.name, *(rival.name for rival in rivals)]
     either = f"{', on '.join(names[:-1])} or on {names[-1]}"
     both = "Both" if len(names) == 2 else "All"
+    equally = "after equal steps " if evidence.equal_steps else ""
     sentence = (
-        f"Fine-tune on {either}. {both} are better than the base model; {_equally(evidence)}the "
+        f"Fine-tune on {either}. {both} are better than the base model; {equally}the "
         f"test shows no clear difference between them. {_scores(evidence)}"
     )
     nearest = max(rivals, key=lambda rival: abs(rival.behind.estimate))
@@ -195,10 +196,6 @@ def _better(evidence: Evidence) -> Verdict | None:
     more = f" About {needed:,} {tell}" if needed else ""
     advice = f"take {winner.name}, which was best on dev, or whichever data is easier to use.{more}"
     return Verdict("tie inside", sentence, tuple(reasons), advice, needed)
-
-
-def _equally(evidence: Evidence) -> str:
-    return "after equal steps " if evidence.equal_steps else ""
 
 
 def _unclear(evidence: Evidence) -> Verdict:

@@ -77,7 +77,10 @@ def export(run: TrainedRun, ranking: Ranking, confirmation: Confirmation) -> Exp
     name = "".join(c if c.isprintable() and c != '"' else "_" for c in name)
     gguf = run.files.exports / f"{name}-{kind.upper()}.gguf"
     data = _sources(inputs, winner)
-    described = tuple((source.name, _described(source)) for source in data)
+    described = tuple(
+        (one.name, f"weight {one.weight:z.3f}, licence {one.licence or 'not given'}")
+        for one in data
+    )
     tokenizer, trained = inputs.formatter.tokenizer, inputs.formatter.template
     own = None if trained else plain_source(tokenizer.adds_bos)
     if trained and trained.fixed:
@@ -162,10 +165,6 @@ def _sources(inputs: Inputs, winner: Model) -> list[DatasetFacts]:
         for dataset in inputs.recipe.datasets
         if dataset.name in weights
     ]
-
-
-def _described(dataset: DatasetFacts) -> str:
-    return f"weight {dataset.weight:z.3f}, licence {dataset.licence or 'not given'}"
 
 
 def _hub_name(base: BaseModel) -> str | None:

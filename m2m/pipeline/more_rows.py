@@ -138,7 +138,9 @@ def measurable(inputs: Inputs, wanted: Sequence[str], progress: Progress) -> lis
     chosen = [
         name
         for name in large
-        if name in wanted or (not wanted and name in real) or _halved(inputs, name)
+        if name in wanted
+        or (not wanted and name in real)
+        or all(made(inputs.base, _job(inputs, name, half)) for half in (1, 2))
     ]
     if not chosen:
         raise InputError(
@@ -160,10 +162,6 @@ def _why_not(inputs: Inputs, name: str, rows: Mapping[str, int]) -> str:
     if name in (entry.name for entry in inputs.recipe.datasets):
         return f"this run leaves {name} out ([search] excluded, licences, or --hours)"
     return f"there is no dataset {name!r}"
-
-
-def _halved(inputs: Inputs, name: str) -> bool:
-    return all(made(inputs.base, _job(inputs, name, half)) for half in (1, 2))
 
 
 def _job(inputs: Inputs, name: str, half: int) -> Job:

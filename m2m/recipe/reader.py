@@ -151,7 +151,7 @@ class _Reader:
         for group in {spec.metadata.get("one_of") for spec in fields.values()} - {None}:
             named = [n for n in fields if n in table and fields[n].metadata.get("one_of") == group]
             if len(named) > 1:
-                self.wrong((*at, named[-1]), f"give only one of {_words(named)}")
+                self.wrong((*at, named[-1]), f"give only one of {', '.join(named)}")
         return kind(**values) if complete else None
 
     def renamed(
@@ -382,8 +382,4 @@ def _place(name: str, section: str, known: Iterable[str] = ()) -> str:
     ]
     if homes:
         return f"it belongs in {' or '.join(homes)}"
-    return f"known are {_words(known)}" if known else "write it under its section"
-
-
-def _words(names: Any) -> str:
-    return ", ".join(str(name) for name in names)
+    return f"known are {', '.join(known)}" if known else "write it under its section"
