@@ -24,14 +24,19 @@ from m2m.dataset.rows import Rows, read_rows
 from m2m.dataset.samples import RowLimit
 from m2m.dataset.translations import differ_alike, disputed
 from m2m.errors import InputError
-from m2m.evaluate.harness import Side
-from m2m.evaluate.normalised import normalised_task
-from m2m.evaluate.targets import load_target
 from m2m.evaluate.tasks import Task
+from m2m.mix.space import usable
 from m2m.pipeline.corpus import row_limit
-from m2m.pipeline.inputs import make_formatter, model_folders
-from m2m.pipeline.leaks import Asked, Asking, all_leaked, leaked
-from m2m.recipe import Dataset, Recipe, Target, Train
+from m2m.pipeline.inputs import (
+    REPLAY,
+    Inputs,
+    make_formatter,
+    model_folders,
+    read_tasks,
+    replay_file,
+)
+from m2m.pipeline.leaks import STOPS, Asked, Asking, all_leaked, leaked, target_warnings
+from m2m.recipe import Dataset, Recipe, Train
 from m2m.tokenizer import Formatter
 
 # Shares of a file's rows above which something is a problem; less is normal.
@@ -47,19 +52,20 @@ def check_recipe(recipe: Recipe, first: int = 0) -> list[Checked]:
         recipe: the recipe.
         first: how many rows of a large dataset are read; 0: all. All are read for `where`.
     """
-    targets = read_targets(recipe)
     base = find_model(recipe.base.model, model_folders(recipe.path))
     formatter = make_formatter(base.gguf, recipe.base.template, recipe.base.template_variables)
-    limit, form = row_limit(recipe.train, base), recipe.data.normalise
-    return check_data(recipe.with_rows, targets, formatter, limit, form, first)
-
-
-def read_targets(recipe: Recipe) -> list[Task]:
-    """Read the dev sets of a recipe's targets, then the test sets, in its normal form."""
-    parts: list[tuple[Side, Target]] = [("dev", target) for target in recipe.targets]
-    parts += [("test", target) for target in recipe.targets if target.test]
-    tasks = [load_target(target, part, recipe.roots) for part, target in parts]
-    return [normalised_task(task, recipe.data.normalise) for task in tasks]
+    dev, test = read_tasks(recipe, (base, formatter))
+    targets, limit = [*dev.values(), *test.values()], row_limit(recipe.train, base)
+    files, form = [*recipe.with_rows, *replay_file(recipe)], recipe.data.normalise
+    results = check_data(files, targets, formatter, limit, form, first)
+    for result in results:
+        if result.name not in (*usable(recipe.search, recipe.datasets), REPLAY):
+            result.problems = [
+                replace(p, refused=p.refused and p.kind != "leak") for p in result.problems
+            ]
+    warnings = target_warnings(Inputs(recipe, base, formatter, {}, dev, test))
+    results[len(files)].problems += [Problem("test", text, "") for text in warnings]
+    return results
 
 
 def open_model(model: str, template: str) -> tuple[Formatter, RowLimit]:
@@ -222,7 +228,7 @@ def repeats(file: DatasetFile, targets: Sequence[Asked]) -> tuple[list[int], lis
     asked = [text for target in targets for text in target.texts]
     groups = near_groups([*file.texts, *asked]).tolist()
     near, asked_groups = groups[: len(file.texts)], set(groups[len(file.texts) :])
-    leaks = _leaks(file, near, asked_groups, targets)
+    _, leaks = _leaks(file, near, asked_groups, targets)
     return exact_groups(file.texts).tolist(), near, leaks
 
 
@@ -257,28 +263,30 @@ def _check_own(file: DatasetFile, near: Sequence[int]) -> None:
 def _check_leaks(
     file: DatasetFile, near: Sequence[int], asked_groups: set[int], targets: Sequence[Asked]
 ) -> None:
-    leaks = _leaks(file, near, asked_groups, targets)
+    equal, leaks = _leaks(file, near, asked_groups, targets)
     file.result.overlap = len(leaks)
     if leaks:
         are = "is" if len(leaks) == 1 else "are"
         message = f"{in_rows(len(leaks))} {are} also in your dev or test questions"
         hint = "delete them from the dataset, as `m2m data clean RECIPE --out DIR` does"
-        file.say("leak", message, hint, leaks)
+        hint += f"\n{STOPS}" if equal else ""
+        file.say("leak", message, hint, leaks, refused=bool(equal))
 
 
 def _leaks(
     file: DatasetFile, near: Sequence[int], asked_groups: set[int], targets: Sequence[Asked]
-) -> list[int]:
-    """Return the places of rows that are also questions, exactly or nearly."""
+) -> tuple[set[int], list[int]]:
+    """Return the places of rows that are also questions, and of those that nearly are, too."""
     if not targets:
-        return []
+        return set(), []
     prompts = file.questions  # without a frame these are the whole prompts
     if file.frame:
         prompts = [comparable(row.sides[0]) for row in file.rows]
     asking = Asking(file.whole, prompts, file.questions)
     nearly = {i for i, group in enumerate(near) if group in asked_groups}
-    first = leaked(asking, targets) | nearly
-    return all_leaked(file.rows, targets, first) if first else []
+    equal = leaked(asking, targets)
+    both = equal | nearly
+    return equal, all_leaked(file.rows, targets, both) if both else []
 
 
 def _compare(file: DatasetFile, near: Sequence[int], other: DatasetFile, theirs: set[int]) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from m2m.commands.data_check import read_targets, repeats
+from m2m.commands.data_check import repeats
 from m2m.dataset.characters import find_faults
 from m2m.dataset.checked import Checked, DatasetFile
 from m2m.dataset.mapping import RowMapping
@@ -27,6 +27,7 @@ from m2m.formats.json_fields import JsonFields
 from m2m.formats.json_text import json_text
 from m2m.formats.records import Record
 from m2m.formats.rowfile import AS_IT_IS
+from m2m.pipeline.inputs import read_tasks
 from m2m.pipeline.leaks import Asked
 from m2m.recipe import Dataset, Recipe, Target
 
@@ -96,7 +97,7 @@ def clean(recipe: Recipe, out: Path, how: Cleaning, *, force: bool = False) -> l
         InputError: a file cannot be read, or a copy exists and `force` is not set.
     """
     refuse_existing(recipe, out, how, force=force)
-    asked = [Asked(task) for task in read_targets(recipe)]
+    asked = [Asked(task) for part in read_tasks(recipe, None) for task in part.values()]
     results, changes, texts = [], list[Change](), dict[Path, str]()
     for dataset in recipe.with_rows:
         kept, listed, result = _cleaned(dataset, out, how, asked)

@@ -16,6 +16,7 @@ from m2m.commands.init_rows import Entry, dataset_entry, settings_unused, target
 from m2m.commands.pairs import grouped
 from m2m.counted import counted
 from m2m.errors import InputError, M2MError
+from m2m.evaluate.targets import untested
 from m2m.formats.archives import has_rows
 from m2m.formats.rowfile import Several
 
@@ -236,9 +237,8 @@ def _aims(
             notes.append(f"using {listed} as test questions for {name}")
         else:
             notes.append(
-                f"no test questions for {name}, so the result will be unverified. Give a second "
-                "file with `--test`; or name this one as `--data`, without `--target`: m2m then "
-                "holds some of its rows back for dev and test"
+                f"{untested(name)}. Give a second file with `--test`; or name this as `--data`, "
+                "without `--target`: m2m then holds some of its rows back for dev and test"
             )
     return objectives, notes
 

@@ -150,6 +150,11 @@ def refuse_same_rows(dev: Task | None, test: Task) -> None:
     )
 
 
+def untested(name: str) -> str:
+    """Say of a target that it has no test set."""
+    return f"No test questions for {name}, so the result will be unverified"
+
+
 def _path(target: Target, part: Side) -> Path:
     path = target.test if part == "test" else target.dev
     if path is None:

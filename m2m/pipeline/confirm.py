@@ -25,9 +25,9 @@ from m2m.mix.verdict import Verdict, judge
 from m2m.mix.warnings import cut_answers
 from m2m.pipeline.finetunes import DEV, TEST, has_test, objectives_on, training_rows
 from m2m.pipeline.halving import Deadlines
-from m2m.pipeline.inputs import Inputs
+from m2m.pipeline.inputs import REPLAY, Inputs
 from m2m.pipeline.journals import claimed_warnings
-from m2m.pipeline.leaks import REPLAY, find_leaks, shared
+from m2m.pipeline.leaks import find_leaks, shared
 from m2m.pipeline.search import search_space
 from m2m.pipeline.trained_run import TrainedRun
 from m2m.pipeline.tuned import Tuned, tune

@@ -44,6 +44,7 @@ from m2m.tuner.loss_files import check_tensorboard
 from m2m.tuner.row_mix import budget, passes, replayed
 
 Found = TypeVar("Found")
+REPLAY = "the replayed rows"
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ def read_inputs(recipe: Recipe) -> Inputs:
         return base, make_formatter(base.gguf, recipe.base.template, recipe.base.template_variables)
 
     opened = tried(base_and_formatter)
-    corpora, dev, test = {}, {}, {}
+    corpora = {}
     for dataset in recipe.datasets:
         if corpus := tried(lambda d=dataset: read_corpus(d, opened, recipe)):  # type: ignore[misc]
             corpora[dataset.name] = corpus
@@ -198,12 +199,7 @@ def read_inputs(recipe: Recipe) -> Inputs:
     tried(lambda: opened and training_device(recipe, opened[0].config))
     tried(lambda: _check_precision(recipe.train.precision))
     tried(lambda: check_tensorboard(recipe.report.tensorboard == "yes"))
-    for target in recipe.targets:
-        if task := tried(lambda t=target: _task(t, "dev", opened, recipe)):  # type: ignore[misc]
-            dev[target.name] = task
-        if target.test and (task := tried(lambda t=target: _task(t, "test", opened, recipe))):  # type: ignore[misc]
-            test[target.name] = task
-            tried(lambda t=task, n=target.name: refuse_same_rows(dev.get(n), t))  # type: ignore[misc]
+    dev, test = read_tasks(recipe, opened, tried)
     _raise_all(errors, recipe.path)
     if opened is None:
         raise AssertionError("a base that could not be opened is an error")
@@ -351,16 +347,35 @@ def _raise_all(errors: Sequence[M2MError], path: Path) -> None:
     problems.raise_if_any(InputError, str(path), "correct these and run the command again")
 
 
+def replay_file(recipe: Recipe) -> list[Dataset]:
+    """Return the file of rows that all experts replay, if the recipe names one."""
+    train = recipe.train
+    return [Dataset(REPLAY, train.replay_from)] if train.replay and train.replay_from else []
+
+
 def _replay(opened: Opened | None, recipe: Recipe) -> Corpus | None:
     """Return the rows that all experts replay, if the recipe names a file of them."""
-    train = recipe.train
-    if not train.replay or train.replay_from is None:
-        return None
-    corpus = read_corpus(Dataset("the replayed rows", train.replay_from), opened, recipe)
+    sources = replay_file(recipe)
+    corpus = read_corpus(sources[0], opened, recipe) if sources else None
     if corpus is None:
         return None
     samples = chained([corpus.samples, corpus.held_out])
     return dataclasses.replace(corpus, samples=samples, held_out=[])
+
+
+def read_tasks(
+    recipe: Recipe, opened: Opened | None, tried: Callable[..., Any] = lambda read: read()
+) -> tuple[dict[str, Task], dict[str, Task]]:
+    """Read the targets: dev and test sets by name; `tried` may keep their errors for later."""
+    dev: dict[str, Task] = {}
+    test: dict[str, Task] = {}
+    for target in recipe.targets:
+        if task := tried(lambda t=target: _task(t, "dev", opened, recipe)):
+            dev[target.name] = task
+        if target.test and (task := tried(lambda t=target: _task(t, "test", opened, recipe))):
+            test[target.name] = task
+            tried(lambda t=task, n=target.name: refuse_same_rows(dev.get(n), t))
+    return dev, test
 
 
 def _task(target: Target, part: Side, opened: Opened | None, recipe: Recipe) -> Task:

@@ -27,15 +27,15 @@ from m2m.dataset.mapping import RowMapping
 from m2m.dataset.row_source import open_source, options_of
 from m2m.errors import UNSURE, WORTHLESS, InputError, Problems, WarningText
 from m2m.evaluate.same import question_keys
+from m2m.evaluate.targets import untested
 from m2m.evaluate.tasks import Task
 from m2m.formats.atomic import write_json
 from m2m.formats.json_values import as_list, as_text, as_whole, as_wholes
 from m2m.formats.records import read_object
-from m2m.pipeline.inputs import Inputs
-from m2m.recipe import Dataset
+from m2m.pipeline.inputs import REPLAY, Inputs, replay_file
 from m2m.store import fingerprint
 
-REPLAY = "the replayed rows"
+STOPS = "`m2m run` stops at these rows, unless `--allow-leaks` is added."
 _SHOW = 20_000  # rows that show the words of an instruction; of more than twice as many, some
 _TOGETHER = 5_000  # rows that are compared at once
 _LONG = 5  # words of a question that no other text contains by chance
@@ -163,8 +163,8 @@ def find_leaks(inputs: Inputs) -> list[Leak]:
     tasks = [*inputs.dev.values(), *inputs.test.values()]
     datasets = {entry.name: entry for entry in inputs.recipe.with_rows if entry.name in names}
     corpora = {name: inputs.corpora[name] for name in datasets}
-    if inputs.replay is not None and inputs.recipe.train.replay_from is not None:
-        datasets[REPLAY] = Dataset(REPLAY, inputs.recipe.train.replay_from)
+    if inputs.replay is not None:
+        datasets |= {entry.name: entry for entry in replay_file(inputs.recipe)}
         corpora[REPLAY] = inputs.replay
     marks = {name: corpus.fingerprint for name, corpus in corpora.items()}
     asked = [Asked(task) for task in tasks]
@@ -229,3 +229,10 @@ def shared_warnings(inputs: Inputs) -> list[str]:
         )
         for name, count in shared(inputs).items()
     ]
+
+
+def target_warnings(inputs: Inputs) -> list[str]:
+    """Return `shared_warnings`, and a warning for each target without a test set."""
+    missing = [untested(name) for name in inputs.dev if name not in inputs.test]
+    remedy = "Write other questions than those of dev, and name the file as `test` of the target."
+    return [*(f"{words}. {remedy}" for words in missing), *shared_warnings(inputs)]

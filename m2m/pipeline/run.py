@@ -24,7 +24,7 @@ from m2m.pipeline.gpu_energy import measured
 from m2m.pipeline.halving import Deadlines
 from m2m.pipeline.inputs import Inputs, read_inputs
 from m2m.pipeline.journals import set_aside
-from m2m.pipeline.leaks import find_leaks, refuse_leaks
+from m2m.pipeline.leaks import find_leaks, refuse_leaks, target_warnings
 from m2m.pipeline.more_rows import measurable, more_rows
 from m2m.pipeline.resolved import refuse_other_results, resolved
 from m2m.pipeline.search import readings, search
@@ -129,7 +129,7 @@ class Run:
             progress.note(remark)
         for reading in readings(self._inputs):
             progress.note(reading)
-        for warning in self._inputs.warnings:
+        for warning in (*self._inputs.warnings, *target_warnings(self._inputs)):
             progress.warn(warning)
 
     def _choose(self, hours: Hours) -> None:

@@ -19,7 +19,7 @@ from m2m.nn.matrix import WORTH_BF16, bf16_gain
 from m2m.pipeline.device import training_device
 from m2m.pipeline.experts import memory_limit
 from m2m.pipeline.inputs import Inputs
-from m2m.pipeline.leaks import find_leaks, shared_warnings
+from m2m.pipeline.leaks import STOPS, find_leaks, target_warnings
 from m2m.pipeline.resolved import resolved
 from m2m.pipeline.scorer import threads
 from m2m.planning.calibration import Rates, calibrate
@@ -166,12 +166,12 @@ def _confirmed(inputs: Inputs) -> Confirmation | None:
 
 
 def _leaks(inputs: Inputs) -> Iterator[str]:
-    """Warn of leaks, which would stop the run, and of test questions that helped to choose."""
+    """Warn of leaks, which would stop the run, and of targets that cannot verify its result."""
     leaks = find_leaks(inputs)
     yield from (leak.warning for leak in leaks)
     if leaks:
-        yield "`m2m run` stops at these rows, unless `--allow-leaks` is added."
-    yield from shared_warnings(inputs)
+        yield STOPS
+    yield from target_warnings(inputs)
 
 
 def plan_with(

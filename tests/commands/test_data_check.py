@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,31 @@ from m2m.commands.data_check import check_data, check_files, check_recipe
 from m2m.dataset import load_dataset
 from m2m.dataset.checked import Checked, short_names
 from m2m.dataset.mapping import RowMapping
+from m2m.errors import InputError
 from m2m.evaluate.targets import load_target
 from m2m.evaluate.tasks import load_task
-from m2m.recipe import Dataset, Target, load_recipe
+from m2m.pipeline.inputs import read_inputs
+from m2m.pipeline.leaks import target_warnings
+from m2m.pipeline.run import Run
+from m2m.planning import plan as plan_module
+from m2m.planning.plan import make_plan
+from m2m.progress import Silent
+from m2m.recipe import Dataset, Recipe, Target, load_recipe
 from tests.pipeline.scenario import make_scenario
+from tests.planning.test_plan import RATES
 from tests.tiny import choice_rows, dataset_rows, write_jsonl
 
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "swahili"
+
+
+class Heard(Silent):
+    """Keeps the warnings."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
 
 
 def kinds(found: Checked) -> set[str]:
@@ -119,6 +138,58 @@ def test_rows_that_the_run_would_refuse_are_told(tmp_path: Path) -> None:
     recipe.write_text(text, encoding="utf-8")
     found = check_recipe(load_recipe(recipe))[:3]
     assert all("too_long" in kinds(each) and each.refused for each in found)
+
+
+def test_a_recipe_is_refused_and_warned_of_as_the_run_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_module, "calibrate", lambda *_: RATES)
+    path = make_scenario(tmp_path)
+    recipe = load_recipe(path)
+    (target,) = recipe.targets
+
+    def with_test(test: Path | None) -> Recipe:
+        return replace(recipe, targets=(replace(target, test=test),))
+
+    same = with_test(target.dev)
+    for refuse in (check_recipe, read_inputs):
+        with pytest.raises(InputError, match="every test question is also a dev question"):
+            refuse(same)
+    untested = with_test(None)
+    (warning,) = target_warnings(read_inputs(untested))
+    assert warning.startswith(f"No test questions for {target.name}, so the result will be unveri")
+    said = [p.message for each in check_recipe(untested) for p in each.problems]
+    assert warning in said
+    assert not target_warnings(read_inputs(recipe))
+    heard = Heard()
+    make_plan(read_inputs(untested), heard)
+    Run(untested, heard)
+    assert heard.warnings.count(warning) == 2
+
+
+def test_a_test_set_that_is_another_targets_dev_set_is_found(tmp_path: Path) -> None:
+    recipe = load_recipe(make_scenario(tmp_path))
+    (target,) = recipe.targets
+    other = replace(target, name="other", dev=target.test, test=target.dev)
+    both = replace(recipe, targets=(target, other))
+    said = {p.message for each in check_recipe(both) for p in each.problems}
+    assert {*target_warnings(read_inputs(both))} <= said
+    assert sum("are also dev questions" in message for message in said) == 2
+
+
+def test_leaks_at_which_a_run_stops_are_refused(tmp_path: Path) -> None:
+    path = make_scenario(tmp_path)
+    recipe = load_recipe(path)
+    asked = load_target(recipe.targets[0], "dev").examples[0]
+    with (path.parent / "copy.jsonl").open("a", encoding="utf-8") as file:
+        row = {"prompt": asked.prompt, "completion": asked.answer}
+        file.write(json.dumps(row) + "\n")
+    first = check_recipe(recipe)[0]
+    assert first.refused
+    (leak,) = [p for p in first.problems if p.kind == "leak"]
+    assert "`m2m run` stops at these rows" in leak.hint
+    excluded = replace(recipe, search=replace(recipe.search, excluded=("copy",)))
+    assert not check_recipe(excluded)[0].refused
 
 
 def test_a_short_question_in_a_row_is_a_leak_only_with_its_answer(tmp_path: Path) -> None:
