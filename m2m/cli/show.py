@@ -161,9 +161,9 @@ def exported(export: Exported) -> None:
     say(f"Modelfile  {export.modelfile}")
     say(f"LoRA       {export.lora} (for the unchanged base)")
     say(f"Card       {export.card}")
-    _survival(export.type, export.delta_survival, export.remedy)
+    _survival(f"Rounding to {export.type}", export.delta_survival)
     say(export.self_test.sentence)
-    warn(export.self_test.warnings)
+    warn(export.warnings)
     for remark in export.serving:
         say(f"Note: {remark}", err=True)
     for remark in export.remarks:
@@ -173,21 +173,18 @@ def exported(export: Exported) -> None:
 def merged(result: Merged) -> None:
     """Print the file that was written, and how much of the deltas it keeps."""
     say(f"{result.out}: {result.type}, {result.seconds:.1f} s")
-    _survival(result.type, result.delta_survival, result.remedy)
+    cut = "This rank" if result.type == "lora" else f"Rounding to {result.type}"
+    _survival(cut, result.delta_survival)
     warn(result.warnings)
 
 
-def _survival(kind: str, survival: Mapping[str, float] | None, remedy: str | None) -> None:
-    """Print how much of a delta is left, with a warning if that is too little."""
+def _survival(cut: str, survival: Mapping[str, float] | None) -> None:
+    """Print how much of a delta is left."""
     if survival is None:
         return
     gain, cosine = survival["gain"], survival["cosine"]
-    say(
-        f"Rounding to {kind} kept the fine-tune with gain {gain:z.2f} and cosine {cosine:z.2f} "
-        "(1.00 is all of it)"
-    )
-    if remedy:
-        say(f"Warning: {kind} keeps too little of the fine-tune; {remedy}", err=True)
+    kept = f"kept the fine-tune with gain {gain:z.2f} and cosine {cosine:z.2f} (1.00 is all of it)"
+    say(f"{cut} {kept}")
 
 
 def run(result: RunResult, datasets: int) -> None:

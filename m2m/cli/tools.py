@@ -69,7 +69,8 @@ def merge(
     from m2m.commands.merge import merge_adapters
 
     merged = merge_adapters(model, adapters, Merge(**options), kind, rank, out)
-    then = f"m2m chat {shlex.quote(str(merged.out))}" if merged.out.suffix == ".gguf" else ""
+    words = [model, "--lora", str(out)] if rank else [str(out)]
+    then = shlex.join(["m2m", "chat", *words]) if out.suffix == ".gguf" else ""
     show.result(merged.as_json(), as_json, lambda: show.merged(merged), then)
 
 

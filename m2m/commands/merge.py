@@ -22,6 +22,7 @@ from m2m.merge.merger import Merger
 from m2m.merge.peft_names import to_peft
 from m2m.pipeline.inputs import model_folders
 from m2m.recipe import Merge, Quantize
+from m2m.results.export import lost
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def merge_adapters(
     if rank is not None:
         kind = "lora"
         adapter, survival = merger.adapter(names, coefficients, rank)
-        advice = "a higher --rank keeps more" if min(survival.values()) < LOW_SURVIVAL else None
+        advice = "a higher rank keeps more" if min(survival.values()) < LOW_SURVIVAL else None
         if out.suffix == ".gguf":
             export_lora(adapter, base, out)
         else:
@@ -92,7 +93,7 @@ def merge_adapters(
     elif out.suffix == ".gguf":
         _, measured = export_gguf(merger, weights, file_type(kind), out)
         exact = sum(adapter.rank for adapter in merger.adapters.values())
-        lora = f"the same command with `--rank {exact} --out NAME.gguf`"
+        lora = f"merge to an adapter of rank {exact} in place of a model"
         survival, advice = (
             measured.as_json(),
             remedy(merger, weights, file_type(kind), measured, lora),
@@ -103,6 +104,7 @@ def merge_adapters(
         raise InputError(
             f"a folder cannot hold {kind}", "leave `--type` out, or use --out NAME.gguf"
         )
+    warnings += lost(kind if rank is None else f"rank {rank}", advice)
     seconds = time.perf_counter() - started
     return Merged(out, kind, survival, advice, warnings, seconds, peak_rss_bytes())
 

@@ -40,5 +40,9 @@ class Exported(JsonFields):
     @property
     def warnings(self) -> list[str]:
         """Return warnings about the files."""
-        lost = f"{self.type} keeps too little of the fine-tune; {self.remedy}"
-        return [*([lost] if self.remedy else []), *self.self_test.warnings]
+        return [*lost(self.type, self.remedy), *self.self_test.warnings]
+
+
+def lost(kind: str, remedy: str | None) -> list[str]:
+    """Return the warning about a file, or a rank, that keeps too little: it has a remedy."""
+    return [f"{kind} keeps too little of the fine-tune; {remedy}"] if remedy else []

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 
 from m2m.adapter import load_adapter, save_adapter
 from m2m.checkpoint import BaseModel
+from m2m.cli.main import cli
+from m2m.commands.chat import Chat
 from m2m.commands.eval import compare_models
 from m2m.commands.merge import Merged, merge_adapters
 from m2m.errors import InputError
 from m2m.formats.gguf import GGUFFile
+from m2m.llamacpp.generate import Sampling
 from m2m.merge.merger import Merger
 from m2m.nn.lora import lora_delta
 from m2m.recipe import Merge, Target
@@ -56,7 +61,8 @@ def test_a_rank_makes_an_adapter_in_either_format(scene: Scene, tmp_path: Path) 
     scene.merge(tmp_path / "lora.gguf", rank=8)
     assert GGUFFile(tmp_path / "lora.gguf").value("adapter.lora.alpha") == 8.0
     low = scene.merge(tmp_path / "low", rank=1)
-    assert low.remedy == "a higher --rank keeps more"
+    assert low.remedy == "a higher rank keeps more"
+    assert low.warnings == [f"rank 1 keeps too little of the fine-tune; {low.remedy}"]
 
 
 @pytest.mark.slow
@@ -86,8 +92,36 @@ def test_a_type_that_loses_the_delta_says_what_keeps_it(scene: Scene, tmp_path: 
     found = scene.merge(tmp_path / "out.gguf", kind="q4_0", scale=0.01)
     assert found.remedy is not None
     assert found.remedy.startswith("f16 keeps 0.")
-    assert "`--rank 8 --out NAME.gguf`" in found.remedy
-    assert scene.merge(tmp_path / "out.gguf", kind="f16").remedy is None
+    assert found.remedy.endswith(
+        "unchanged base: merge to an adapter of rank 8 in place of a model"
+    )
+    assert found.warnings == [f"q4_0 keeps too little of the fine-tune; {found.remedy}"]
+    whole = scene.merge(tmp_path / "out.gguf", kind="f16")
+    assert (whole.remedy, whole.warnings) == (None, [])
+
+
+def test_an_adapter_says_how_to_talk_to_it_and_what_its_rank_lost(
+    scene: Scene, tmp_path: Path
+) -> None:
+    def merged(rank: int, out: str, *options: str) -> Result:
+        adapters = [word for path in scene.adapters for word in ("--adapter", path)]
+        line = ["merge", "--model", str(scene.base.path), *adapters, "--rank", str(rank)]
+        found = CliRunner().invoke(cli, [*line, "--out", str(tmp_path / out), *options])
+        assert found.exit_code == 0, found.stderr
+        return found
+
+    found = merged(8, "lora.gguf")
+    next_line = f"m2m chat {scene.base.path} --lora {tmp_path / 'lora.gguf'}"
+    assert found.stdout.endswith(f"Next       {next_line}\n")
+    assert "Rounding" not in found.stdout
+    assert "This rank kept the fine-tune with gain 1.00" in found.stdout
+    with Chat(str(scene.base.path), Sampling(max_tokens=1), lora=tmp_path / "lora.gguf"):
+        pass
+    assert "Next" not in merged(8, "peft").stdout
+    told = merged(1, "low.gguf")
+    assert "Warning: rank 1 keeps too little of the fine-tune; a higher rank" in told.stderr
+    data = json.loads(merged(1, "low.gguf", "--json").stdout)
+    assert [data["remedy"] in warning for warning in data["warnings"]] == [True]
 
 
 @pytest.mark.parametrize("rank", [None, 4])
