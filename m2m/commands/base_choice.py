@@ -48,8 +48,9 @@ class Candidate:
         """Return its size, memory and tokens in words."""
         fits = "" if self.fits else ", more than is free"
         return (
-            f"{self.name}: {millions(self.parameters)} parameters, a word of your data is "
-            f"{self.tokens_per_word:.1f} tokens, training takes {self.bytes / GIB:.1f} GiB{fits}"
+            f"{self.name}: {millions(self.parameters)} parameters, a word of your datasets is "
+            f"{self.tokens_per_word:.1f} tokens on average, training takes "
+            f"{self.bytes / GIB:.1f} GiB{fits}"
         )
 
 
@@ -110,8 +111,8 @@ def advice(proposed: Candidate) -> list[str]:
         )
     if proposed.tokens_per_word > _COSTLY:
         notes.append(
-            f"{proposed.name} cuts a word of your data into {proposed.tokens_per_word:.1f} tokens, "
-            f"so it knows little of this language. {_others()}"
+            f"{proposed.name} cuts a word of your datasets into {proposed.tokens_per_word:.1f} "
+            f"tokens on average (above {_COSTLY:g}), so it knows little of them. {_others()}"
         )
     return notes
 

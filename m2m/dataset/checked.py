@@ -285,12 +285,13 @@ class DatasetFile:
     def _advise(self, side: str, spent: TokenCost) -> None:
         if spent.characters_per_token >= DEAR:
             return
-        pieces = f"{spent.tokens_per_word:.1f} pieces"
-        message = f"the model cuts each word of the {side} into {pieces}"
+        own = f"{spent.characters_per_token:.2f} letters per token"
+        message = f"the {side} alone, without words that most of them share, have {own}"
         knows = "almost nothing" if spent.characters_per_token < RUINOUS else "little"
         hint = (
-            f"it knows {knows} of this language, so training will be slow; a base model with a "
-            "vocabulary for many languages (Gemma 3, Qwen3) may do better"
+            f"so the model knows {knows} of this language (below {DEAR}: little, below {RUINOUS}: "
+            "almost nothing), and training will be slow; a base model with a vocabulary for many "
+            "languages (Gemma 3, Qwen3) may do better"
         )
         self.say("tokenizer", message, hint)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import unicodedata
 from dataclasses import replace
 from pathlib import Path
@@ -130,6 +131,18 @@ def test_a_recipe_is_checked_with_its_models_tokens(tmp_path: Path) -> None:
     assert first.tokens and first.cost and first.longest
     assert "tokenizer" in kinds(first)
     assert first.as_json()["tokens_per_word"] > 1
+
+
+def test_the_judgement_of_a_vocabulary_follows_the_printed_number(tmp_path: Path) -> None:
+    for first in check_recipe(load_recipe(make_scenario(tmp_path)))[:3]:
+        for problem in (each for each in first.problems if each.kind == "tokenizer"):
+            match = re.fullmatch(r"the (\w+) alone, .* (\S+) letters per token", problem.message)
+            assert match
+            side, number = match.groups()
+            own = first.sides[side].characters_per_token
+            assert float(number) == pytest.approx(own, abs=0.005)
+            knows = "almost nothing" if own < 1.2 else "little"
+            assert f"knows {knows} of this language (below 2.5: little" in problem.hint
 
 
 def test_rows_that_the_run_would_refuse_are_told(tmp_path: Path) -> None:
