@@ -23,7 +23,7 @@ from m2m.commands.eval import Comparison, Reading, compare_models
 from m2m.commands.merge import Merged, merge_adapters
 from m2m.commands.models import AUTO
 from m2m.counted import counted
-from m2m.errors import InputError, M2MError
+from m2m.errors import InputError, M2MError, refuse_other
 from m2m.evaluate.metric import Metric, mean_of
 from m2m.evaluate.metrics import METRICS, measure_all
 from m2m.evaluate.score import Measured
@@ -159,9 +159,10 @@ class Run:
     ) -> None:
         if isinstance(recipe, Recipe):
             if overrides or out:
-                raise TypeError("overrides and out need the recipe's file: Recipe.load takes them")
+                raise InputError("overrides and out need the recipe's file", "use Recipe.load")
         else:
             recipe = Recipe.load(recipe, overrides=overrides, out=out)
+        refuse_other("metric", metric, Metric | None, "a metric from own_metric")
         self.recipe = recipe if metric is None else _judged_by(metric, recipe)
         self.folder = self.recipe.folder
         self._metric, self._allow_leaks, self._anyway = metric, allow_leaks, anyway
@@ -230,6 +231,8 @@ class Run:
             type: type of the weights; None: q8_0 for a GGUF, the base's own for a folder.
             rank: write a LoRA adapter of this rank, not a model.
         """
+        refuse_other("out", out, str | Path, "a file or folder")
+        refuse_other("rank", rank, int | None, "a whole number")
         mixture = self._mixture(datasets)
         with self._steps() as steps:
             run, recipe = steps.trained_run, steps.recipe
@@ -251,6 +254,7 @@ class Run:
 
     def more_rows(self, datasets: Sequence[str] = ()) -> MoreRows:
         """Measure how much more rows of datasets would help, like `m2m more-rows`."""
+        _refuse_text(datasets)
         with self._steps() as steps:
             return steps.more_rows(datasets)
 
@@ -291,10 +295,14 @@ class Run:
         )
 
     def _mixture(self, datasets: Datasets) -> Mixture:
+        _refuse_text(datasets)
         weights = datasets if isinstance(datasets, Mapping) else dict.fromkeys(datasets, 1.0)
         known = [dataset.name for dataset in self.recipe.datasets]
         if unknown := [name for name in weights if name not in known]:
-            raise InputError(f"no dataset {', '.join(unknown)}", f"known are {', '.join(known)}")
+            missing = ", ".join(map(str, unknown))
+            raise InputError(f"no dataset {missing}", f"known are {', '.join(known)}")
+        for name, weight in weights.items():
+            refuse_other(f"weight of {name}", weight, int | float | np.number, "a number")
         values = [float(weight) for weight in weights.values()]
         if not all(math.isfinite(value) and value > 0 for value in values):
             raise InputError(f"weights must be above 0, found {values}")
@@ -333,6 +341,12 @@ class Run:
                     anyway=self._anyway,
                 )
             yield self._kept
+
+
+def _refuse_text(datasets: Datasets) -> None:
+    """Refuse one name, whose letters would be names, and anything else that holds no names."""
+    kinds = () if isinstance(datasets, str) else Iterable
+    refuse_other("datasets", datasets, kinds, "names in a list, or weights by name in a dict")
 
 
 def _judged_by(metric: Metric, recipe: Recipe) -> Recipe:

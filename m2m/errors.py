@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Self
+from typing import Any, Self
 
 from m2m.escaping import visible
 
@@ -88,6 +88,12 @@ class BusyError(M2MError):
 
 class Interrupted(M2MError):
     """The work was stopped on request after its state was saved (exit code 130)."""
+
+
+def refuse_other(name: str, value: object, kinds: Any, expected: str) -> None:
+    """Raise InputError if an argument from Python is of another kind."""
+    if not isinstance(value, kinds):
+        raise InputError(f"{name}: expected {expected}, found {value!r:.60}", "see docs/python.md")
 
 
 _SHOWN = 20  # mistakes in one message

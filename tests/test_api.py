@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from m2m import M2MWarning, Run, Scores, own_metric
+from m2m import M2MWarning, Recipe, Run, Scores, own_metric
 from m2m.cli.main import cli
 from m2m.errors import BusyError, InputError
 from m2m.evaluate.metrics import METRICS
@@ -148,5 +148,41 @@ def test_warnings_and_mistakes_are_pythons_own(recipe: Path) -> None:
         file.write("no row\n")
     with pytest.warns(M2MWarning, match="upper: 1 bad row"):
         Run(recipe, overrides={"datasets.upper.bad_rows": "skip"}).train()
-    with pytest.raises(TypeError, match=r"Recipe\.load"):
-        Run(Run(recipe).recipe, overrides={"train.seed": 1})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (lambda run: Run(None), "recipe: expected a file, found None"),
+        (lambda run: Run(run.recipe, overrides={"train.seed": 1}), "need the recipe's file"),
+        (
+            lambda run: Run(run.recipe.path, metric="accuracy"),
+            "metric: expected a metric",
+        ),
+        (lambda run: Recipe.load(run.recipe.path, overrides=["train.seed=1"]), "a dict such as"),
+        (lambda run: Recipe.load(run.recipe.path, out=1), "out: expected a folder, found 1"),
+        (lambda run: run.score("copy"), "datasets: expected names in a list, .* found 'copy'"),
+        (lambda run: run.score(None), "datasets: expected names in a list, .* found None"),
+        (lambda run: run.score({"copy": "a"}), "weight of copy: expected a number, found 'a'"),
+        (lambda run: run.score({"copy": None}), "weight of copy: expected a number, found None"),
+        (lambda run: run.score([1]), "no dataset 1"),
+        (lambda run: run.merge("copy", "x.gguf"), "datasets: expected names in a list"),
+        (lambda run: run.merge(["copy"], None), "out: expected a file or folder, found None"),
+        (lambda run: run.merge(["copy"], "x.gguf", rank="8"), "rank: expected a whole number"),
+        (lambda run: run.merge(["copy"], "x.gguf", type="q9"), "unknown type 'q9'"),
+        (lambda run: run.more_rows("copy"), "datasets: expected names in a list"),
+        (lambda run: run.more_rows(["cpoy"]), "there is no dataset 'cpoy'"),
+        (lambda run: run.evaluate(None), "there is no model called 'None'"),
+    ],
+)
+def test_wrong_arguments_are_mistakes_in_words(
+    recipe: Path, wrong: Callable[[Run], object], said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        wrong(Run(recipe))
+
+
+def test_a_loss_is_in_the_warnings_of_results(recipe: Path) -> None:
+    merged = Run(recipe).merge(["copy", "reverse"], "low", rank=1)
+    assert merged.warnings == [f"rank 1 keeps too little of the fine-tune; {merged.remedy}"]
+    assert merged.to_dict()["warnings"] == merged.warnings

@@ -214,8 +214,7 @@ def export(recipe: Path, as_json: bool, quiet: bool, allow_leaks: bool, anyway: 
     with opened(recipe, quiet, "export", allow_leaks=allow_leaks, anyway=anyway) as work:
         exported = work.export()
         then = f"m2m chat {shlex.quote(str(exported.gguf))}"
-        data = {**exported.as_json(), "warnings": exported.warnings}
-        show.result(data, as_json, lambda: show.exported(exported), then)
+        show.result(exported.as_json(), as_json, lambda: show.exported(exported), then)
 
 
 COMMANDS = [run, train, search, confirm, export]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from m2m.errors import refuse_other
 from m2m.recipe.data_fields import Dataset, Target
 from m2m.recipe.fields import (
     Base,
@@ -67,6 +68,9 @@ class Recipe:
         """Read and check a recipe's file; see `m2m.recipe.reader.load_recipe`."""
         from m2m.recipe.reader import load_recipe  # which needs this module
 
+        refuse_other("recipe", path, str | Path, "a file")
+        refuse_other("out", out, str | Path | None, "a folder")
+        refuse_other("overrides", overrides, Mapping | None, 'a dict such as {"train.seed": 1}')
         return load_recipe(Path(path), roots, overrides, Path(out) if out else None)
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from m2m.export.selftest import SelfTest
 from m2m.formats.json_fields import JsonFields
@@ -41,6 +42,10 @@ class Exported(JsonFields):
     def warnings(self) -> list[str]:
         """Return warnings about the files."""
         return [*lost(self.type, self.remedy), *self.self_test.warnings]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values, and the warnings."""
+        return {**super().as_json(), "warnings": self.warnings}
 
 
 def lost(kind: str, remedy: str | None) -> list[str]:
