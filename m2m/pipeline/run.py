@@ -27,7 +27,7 @@ from m2m.pipeline.journals import set_aside
 from m2m.pipeline.leaks import find_leaks, refuse_leaks, target_warnings
 from m2m.pipeline.more_rows import measurable, more_rows
 from m2m.pipeline.resolved import refuse_other_results, resolved
-from m2m.pipeline.search import readings, search
+from m2m.pipeline.search import planned_strategy, readings, search
 from m2m.pipeline.shares import (
     Share,
     ShareResult,
@@ -118,6 +118,8 @@ class Run:
             self._inputs = hours.fit(self._inputs, progress)
         self.recipe = self._inputs.recipe
         refuse_other_results(self._inputs)
+        if self.recipe.searches:
+            planned_strategy(self._inputs)  # refuses a search of nothing before anything is trained
         if hours and hours.undecided():
             self._choose(hours)
         self._files.keep(RECIPE, resolved(self._inputs))

@@ -21,6 +21,7 @@ from m2m.mix.mixture import BASE, Mixture
 from m2m.mix.ranking import rank
 from m2m.mix.scoreboard import metric_name, pareto, scoreboard, target_name
 from m2m.mix.space import Space, make_space
+from m2m.mix.strategy import Strategy
 from m2m.mix.study import Study
 from m2m.mix.tables import write_tables
 from m2m.mix.trial import Trial
@@ -51,6 +52,16 @@ def search_space(inputs: Inputs) -> Space:
     """
     tokens = {name: sum(map(len, corpus.samples)) for name, corpus in inputs.corpora.items()}
     return make_space(inputs.recipe.search, inputs.recipe.datasets, tokens)
+
+
+def planned_strategy(inputs: Inputs, examples: int = 1) -> Strategy:
+    """Build the strategy; its name and candidates are the same for any number of examples.
+
+    Raises:
+        InputError: the strategy has no mixture to choose from, or too many.
+    """
+    recipe, space = inputs.recipe, search_space(inputs)
+    return make_strategy(recipe.search, space, examples, inputs.objectives, recipe.growth)
 
 
 def readings(inputs: Inputs) -> list[str]:
@@ -88,7 +99,7 @@ def search(run: TrainedRun) -> Ranking:
     with open_scorer(inputs, run.experts, inputs.dev) as scorer:
         study = Study(Journal(run.files.study), scorer, value, scorer.expect)
         order = ExampleOrder.stratified(study.trial(BASE), objectives, recipe.search.seed)
-        strategy = make_strategy(recipe.search, space, len(order), objectives, recipe.growth)
+        strategy = planned_strategy(inputs, len(order))
         trials = study.run(strategy, order, run.progress)
     board = scoreboard(trials, objectives, recipe.search.seed, growth=recipe.growth)
     base = board.mixtures.index(BASE)

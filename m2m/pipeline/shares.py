@@ -21,7 +21,6 @@ from m2m.formats.atomic import write_bytes
 from m2m.formats.journal import Journal
 from m2m.formats.json_fields import JsonFields
 from m2m.mix.example_order import ExampleOrder
-from m2m.mix.make_strategy import make_strategy
 from m2m.mix.mixture import BASE
 from m2m.mix.strategy import Ask
 from m2m.mix.study import Study
@@ -34,7 +33,7 @@ from m2m.pipeline.journals import join_checks, join_journals
 from m2m.pipeline.kept import make_way, trained_experts
 from m2m.pipeline.ladder import Ladder
 from m2m.pipeline.scorer import open_scorer
-from m2m.pipeline.search import search_space
+from m2m.pipeline.search import planned_strategy, search_space
 from m2m.pipeline.trained_run import TrainedRun
 from m2m.pipeline.workers import one_of
 from m2m.progress import Progress
@@ -178,8 +177,7 @@ def shareable(inputs: Inputs, examples: int) -> tuple[list[Ask], str]:
         inputs: the run's inputs.
         examples: number of examples of all targets together.
     """
-    recipe, space = inputs.recipe, search_space(inputs)
-    strategy = make_strategy(recipe.search, space, examples, inputs.objectives, recipe.growth)
+    space, strategy = search_space(inputs), planned_strategy(inputs, examples)
     asks = strategy.certain()
     whole = [ask for ask in asks if ask.examples == examples]
     if sum(space.allows(ask.mixture) for ask in whole) == strategy.candidates:

@@ -12,15 +12,14 @@ import numpy as np
 from m2m.counted import counted
 from m2m.formats.json_fields import JsonFields, Rounded
 from m2m.llamacpp.scratch_model import scratch_folder
-from m2m.mix.make_strategy import make_strategy
 from m2m.mix.mixture import BASE, Mixture
 from m2m.mix.space import LISTED, Space
-from m2m.mix.strategy import Cost, Strategy
+from m2m.mix.strategy import Cost
 from m2m.pipeline.experts import expert_job, goes_on
 from m2m.pipeline.finetunes import training_rows
 from m2m.pipeline.inputs import Inputs, expert_passes
 from m2m.pipeline.kept import finished_experts
-from m2m.pipeline.search import search_space
+from m2m.pipeline.search import planned_strategy, search_space
 from m2m.planning.calibration import Aside, Rates
 from m2m.planning.sizes import Sizes
 from m2m.planning.until import HALVING, LAST, SEARCH, TRAIN, FirstPass, Rungs
@@ -48,17 +47,6 @@ class PlannedStage(JsonFields):
     seconds: Annotated[float, Rounded(1)]
     peak_rss_bytes: int
     disk_bytes: int
-
-
-def planned_strategy(inputs: Inputs, examples: int = 1) -> Strategy:
-    """Build the strategy; its name and candidates are the same for any number of examples.
-
-    Raises:
-        InputError: the strategy has no mixture to choose from, or too many.
-    """
-    recipe = inputs.recipe
-    space = search_space(inputs)
-    return make_strategy(recipe.search, space, examples, inputs.objectives, recipe.growth)
 
 
 class Work:

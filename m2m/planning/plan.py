@@ -22,8 +22,9 @@ from m2m.pipeline.inputs import Inputs
 from m2m.pipeline.leaks import STOPS, find_leaks, target_warnings
 from m2m.pipeline.resolved import resolved
 from m2m.pipeline.scorer import threads
+from m2m.pipeline.search import planned_strategy
 from m2m.planning.calibration import Rates, calibrate
-from m2m.planning.cost import ASIDE, PlannedStage, Work, planned_strategy, times_alone
+from m2m.planning.cost import ASIDE, PlannedStage, Work, times_alone
 from m2m.planning.hours import Within, decide, first_of, with_decision
 from m2m.planning.until import HALVING, LAST, LAST_PART, MOST, TRAIN, FirstPass
 from m2m.progress import Progress
