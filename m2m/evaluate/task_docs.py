@@ -199,7 +199,8 @@ class TaskDocs:
     ) -> tuple[bool, Any]:
         if column.program:
             done, value = column.values[place]
-            if key in _ASKED and value == "None" and (null := _null_fields(fields)):
+            if key in _ASKED and value == "None" and None in fields.values():
+                null = ", ".join(str(name) for name, each in fields.items() if each is None)[:60]
                 return False, f"it is the text None, and {null} is null in this row"
             return done, value
         if not column.name:
@@ -210,10 +211,6 @@ class TaskDocs:
         if value is None:
             return False, f"the row has no {column.name!r:.40}, or it is null"
         return True, value
-
-
-def _null_fields(fields: Mapping[str, Any]) -> str:
-    return ", ".join(str(name) for name, value in fields.items() if value is None)[:60]
 
 
 def _is_template(rule: Any, column: _Column) -> bool:

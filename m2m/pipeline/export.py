@@ -197,13 +197,6 @@ def _how(model: Model, confirmation: Confirmation) -> str:
     return f"{HOW[model.how]}, {'both after ' if both else ''}{counted(model.steps, 'step')}"
 
 
-def _seen(model: Model) -> str:
-    return ", ".join(
-        f"{seen.rows} of {counted(seen.of, 'row')} of {name} ({seen.passes:.3g} passes)"
-        for name, seen in model.seen.items()
-    )
-
-
 def _made(
     inputs: Inputs, ranking: Ranking, confirmation: Confirmation, kept: dict[str, float] | None
 ) -> list[str]:
@@ -217,6 +210,10 @@ def _made(
     train, recipe = inputs.recipe.train, inputs.recipe
     form = recipe.data.normalise
     tuned = sum(model.how == "finetuned" for model in confirmation.models)
+    seen = ", ".join(
+        f"{rows.rows} of {counted(rows.of, 'row')} of {name} ({rows.passes:.3g} passes)"
+        for name, rows in confirmation.winner.seen.items()
+    )
     searched = (
         f"Merge to Mix (arXiv 2505.16066): one LoRA expert per dataset for "
         f"{counted(len(inputs.expert_names), 'dataset')}, {len(ranking.places)} of "
@@ -230,8 +227,7 @@ def _made(
         f"An expert had {train.steps} steps of at most {train.batch_tokens * train.accumulate} "
         f"tokens, learning rate {train.learning_rate:g}, {train.schedule}; budget of "
         f"the fine-tunes: {recipe.confirm.budget}",
-        f"It was trained for {counted(confirmation.winner.steps or 0, 'step')} on "
-        f"{_seen(confirmation.winner)}",
+        f"It was trained for {counted(confirmation.winner.steps or 0, 'step')} on {seen}",
         *([f"All texts were in Unicode {form}: give it texts in {form}"] if form != AS_IS else []),
         f"Seeds: training {train.seed}, merging {recipe.merge.seed}, search {recipe.search.seed}",
         f"Quantised to {recipe.quantize.export}; {rounded}",

@@ -67,7 +67,8 @@ def gguf_vocabulary(
     warnings = [] if warnings is None else warnings
     source = _Folder.read(folder)
     model = next((folder / name for name in PIECES if (folder / name).is_file()), None)
-    if model is not None and (source.tokenizer is None or _is_sentencepiece(model)):
+    # Llama 3's `tokenizer.model` is no file of SentencePiece, which begins like this.
+    if model is not None and (source.tokenizer is None or first_bytes(model, 1) == b"\n"):
         read = read_sentencepiece(model)
         table, values, roles = _from_sentencepiece(model, read, source, vocab_size, warnings)
     elif source.unigram is not None:
@@ -366,11 +367,6 @@ def _old_added(path: Path) -> Iterator[tuple[int, tuple[str, bool]]]:
 def _kind(content: Mapping[str, Any]) -> Any:
     model = content.get("model")
     return model.get("type") if isinstance(model, dict) else None
-
-
-def _is_sentencepiece(path: Path) -> bool:
-    """Return whether a file begins like SentencePiece's; Llama 3's `tokenizer.model` does not."""
-    return first_bytes(path, 1) == b"\n"
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
