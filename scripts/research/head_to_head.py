@@ -51,7 +51,7 @@ TITLES = {
     "c": "m2m on all datasets",
     "d": "m2m on the best single dataset",
 }
-BEST = {"starter": "sw_school", "hausa": "ha_school"}
+BEST = {"starter": "sw_school", "hausa": "ha_school", "labels": "sw_kinds"}
 WHOLE = {"train": {"schedule": "anytime"}, "confirm": {"budget": "until"}}
 
 
@@ -182,7 +182,7 @@ class HeadToHead:
             env={**os.environ, **hidden},
         )
         facts = json.loads((work / "peer" / "facts.json").read_text(encoding="utf-8"))
-        return Made(work / "peer" / "adapter", union, {**facts, "trained": facts["steps"]})
+        return Made(work / "peer" / "adapter", union, facts)
 
     def _scores(self, work: Path, made: Made) -> dict[str, Scores]:
         """Return the scores of an adapter on dev and test, for all parts in the same way."""

@@ -142,8 +142,8 @@ def main() -> None:
     real.model.save_pretrained(out / "adapter")
     best = real.state.best_model_checkpoint or "checkpoint-0"
     facts = {
-        "steps": real.state.global_step,
-        "best": int(best.rpartition("-")[2]),
+        "steps": int(best.rpartition("-")[2]),
+        "trained": real.state.global_step,
         "dev_loss": real.state.best_metric,
         "seconds_a_step": round(a_step, 3),
     }
