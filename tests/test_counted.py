@@ -56,7 +56,9 @@ _NOUNS = (
     "texts|columns|models|runs|characters|choices|adapters|checks|sheets|contenders|pairs|entries"
 )
 _PLURAL = re.compile(rf" (?:\w+ )?(?:{_NOUNS})\b")
-_NO_NUMBERS = re.compile(r"\w*(?:name|label|many|part|number|stem|run|kind)|in_rows\(.*|[_A-Z]+")
+_NO_NUMBERS = re.compile(
+    r"\w*(?:name|label|many|part|number|stem|run|kind|per_word)|in_rows\(.*|[_A-Z]+"
+)
 _BARE = 71  # numbers of which nobody has checked that they are never 1
 
 
