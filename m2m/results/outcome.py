@@ -34,7 +34,7 @@ FIELDS = {
     "warnings": "all warnings, also of a run that failed",
     "folder": "the run's folder",
     "ranking": "the file of the ranking",
-    "gguf": "the exported model; null if the verdict is against it",
+    "gguf": "the exported model; null if the verdict is against it and `--anyway` was not given",
     "self_test": "answers of the exported model to questions of its training data",
     "serving": "what a program that serves the model must do",
     "report": "the report's page",
