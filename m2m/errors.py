@@ -7,6 +7,7 @@ found and expected values; its hint names the next step. Other errors are bugs w
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Self
 
@@ -97,18 +98,24 @@ def refuse_other(name: str, value: object, kinds: Any, expected: str) -> None:
 
 
 _SHOWN = 20  # mistakes in one message
+_LINES = 5  # numbers of lines that have the same mistake
+_AT_LINE = re.compile(r"line (\d+): (.+)", re.DOTALL)
 
 
 class Problems:
     """Mistakes that are raised once, so that a user can correct all of them in one go.
 
+    In an error, those that differ only in their "line 3: " are one, with lines and their number.
+
     Args:
         kept: number of mistakes that are kept; others are counted, as there can be millions. An
-            error shows 20 of them at most.
+            error shows 20 different ones at most.
     """
 
     def __init__(self, kept: int = 20) -> None:
         self._messages: list[str] = []
+        self._lines: dict[str, list[str]] = {}  # of each different mistake, the first ones
+        self._counts: Counter[str] = Counter()
         self._count, self._kept = 0, kept
 
     def add(self, message: str) -> None:
@@ -116,6 +123,12 @@ class Problems:
         self._count += 1
         if self._count <= self._kept:
             self._messages.append(message)
+        at = _AT_LINE.fullmatch(message)
+        text = at[2] if at else message
+        if text in self._lines or len(self._lines) < self._kept:
+            self._counts[text] += 1
+            lines = self._lines.setdefault(text, [])
+            lines += [at[1]] if at and len(lines) < _LINES else []
 
     def __bool__(self) -> bool:
         return self._count > 0
@@ -126,14 +139,23 @@ class Problems:
     def __iter__(self) -> Iterator[str]:
         return iter(self._messages)
 
+    def _different(self) -> Iterator[str]:
+        for text, lines in self._lines.items():
+            listed, count = ", ".join(lines), self._counts[text]
+            if count > len(lines) > 0:
+                yield f"{count} lines ({listed}, ...): {text}"
+            else:
+                yield f"line{'s' * (len(lines) > 1)} {listed}: {text}" if lines else text
+
     def raise_if_any(self, kind: type[M2MError], heading: str, hint: str | None = None) -> None:
         """Raise `kind` with all mistakes under `heading`; do nothing if there are none."""
-        if not self._messages:
+        if not self._count:
             return
+        shown = [*self._different()][:_SHOWN]
         if self._count == 1:
-            raise kind(f"{heading}: {self._messages[0]}", hint)
-        shown = self._messages[:_SHOWN]
+            raise kind(f"{heading}: {shown[0]}", hint)
         lines = [f"{heading}: {self._count} problems", *(f"  - {line}" for line in shown)]
-        if more := self._count - len(shown):
+        told = [*self._lines][:_SHOWN]
+        if more := self._count - sum(self._counts[text] for text in told):
             lines.append(f"  - and {more} more")
         raise kind("\n".join(lines), hint)

@@ -37,6 +37,14 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
+def test_license_is_licence(folder: Path) -> None:
+    text = MINIMAL.replace('path = "a.jsonl"', 'path = "a.jsonl"\nlicense = "MIT"')
+    assert load_recipe(written(folder, text)).datasets[0].licence == "MIT"
+    both = text.replace('license = "MIT"', 'license = "MIT"\nlicence = "MIT"')
+    with pytest.raises(RecipeError, match="give only one"):
+        load_recipe(written(folder, both))
+
+
 def test_a_minimal_recipe_gets_every_default(folder: Path) -> None:
     recipe = load_recipe(written(folder, MINIMAL))
     assert recipe.train == recipes.Train(schedule="anytime")

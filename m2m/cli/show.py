@@ -269,6 +269,9 @@ def print_result(table: ResultTable) -> None:
     print_table(drawn)
 
 
+_COUNTED = ("accuracy", "answer_match", "exact_match")  # parts of the questions that are right
+
+
 def comparison(compared: Comparison) -> None:
     """Print scores of models: a table per task, also by facet, and the paired differences."""
     from m2m.evaluate.same import in_words
@@ -289,6 +292,10 @@ def comparison(compared: Comparison) -> None:
         say(f"{count} of {task}" + (f"; {read}" if read else ""))
         types = [column["type"] for column in columns]
         say("Scored as: " + ", ".join(f"{n} {t}" for n, t in zip(names, types, strict=True)))
+        for metric in [m for m in _COUNTED if m in columns[0]["metrics"]][:1]:
+            right = [round(c["metrics"][metric]["value"] * c["examples"]) for c in columns]
+            told = (f"{n} {r}" for n, r in zip(names, right, strict=True))
+            say(f"Right: {', '.join(told)} of {columns[0]['examples']:,}")
         _columns("metric", names, [column["metrics"] for column in columns])
         theirs = [column["harness"] for column in columns if "harness" in column]
         _columns("of the task file", names, theirs)

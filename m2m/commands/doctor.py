@@ -34,6 +34,7 @@ from m2m.machine import (
 from m2m.nn.matrix import WORTH_BF16, bf16_gain
 from m2m.opening import SETTINGS, read_text
 from m2m.pipeline.inputs import model_folders
+from m2m.recipe import load_recipe
 
 GIB = 1 << 30
 _REBUILD = (
@@ -106,21 +107,37 @@ def next_line(findings: Sequence[Finding]) -> str:
     recipes = next((one for one in findings if one.name == "recipes" and one.state == "ok"), None)
     if not any(one.part == "models" and one.name != "models" for one in findings):
         return "m2m models known"
-    return f"m2m run {recipes.value.split(', ')[0]}" if recipes else "m2m init"
+    if recipes:
+        return f"m2m run {recipes.value.split(', ')[0]}"
+    wrong = next((one for one in findings if one.name == "recipe"), None)
+    return f"m2m data check {wrong.value}" if wrong else "m2m init"
 
 
 def _content(folder: Path) -> Iterator[Finding]:
     """Yield the recipes and the data of a folder."""
     files = sorted(path for path in folder.iterdir() if path.is_file())
-    recipes = [path.name for path in files if path.suffix == ".toml" and _is_recipe(path)]
+    recipes = [path for path in files if path.suffix == ".toml" and _is_recipe(path)]
+    wrong = {path.name: fault for path in recipes if (fault := _fault(path))}
+    good = [path.name for path in recipes if path.name not in wrong]
     data = [path.name for path in files if path.suffix.lower() in _DATA]
-    if recipes:
-        yield Finding("recipes", _listed(recipes))
+    if good:
+        yield Finding("recipes", _listed(good))
+    for name, fault in wrong.items():
+        yield Finding("recipe", name, "note", fault)
     if data:
         yield Finding("data", _listed(data))
     if not recipes:
         place = "" if data else " (name your files with `--data`, or go to their folder first)"
         yield Finding("recipes", "none here", "note", f"`m2m init` writes one{place}")
+
+
+def _fault(path: Path) -> str:
+    """Return the first line of a recipe's error; "" if it has none."""
+    try:
+        load_recipe(path)
+    except M2MError as error:
+        return error.message.partition("\n")[0]
+    return ""
 
 
 def _is_recipe(path: Path) -> bool:

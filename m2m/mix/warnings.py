@@ -301,14 +301,22 @@ def _lengths(names: Sequence[str], norms: NDArray[np.float64]) -> list[str]:
 
 
 def _angles(names: Sequence[str], cosines: NDArray[np.float64], growth: float) -> list[str]:
-    rows, columns = np.triu_indices(len(names), 1)
-    apart = cosines[rows, columns]
-    warnings = [
-        f"{names[i]} and {names[j]} taught the model the same (cosine {cosines[i, j]:z.2f}). They "
-        "may contain the same rows: `m2m data check` lists them."
-        for i, j in zip(rows.tolist(), columns.tolist(), strict=True)
-        if cosines[i, j] > EQUAL
-    ]
+    apart = cosines[np.triu_indices(len(names), 1)]
+    warnings, left = [], [*range(len(names))]
+    while left:  # all that are like the first one are one warning
+        first, *others = left
+        same = [i for i in others if cosines[first, i] > EQUAL]
+        left = [i for i in others if i not in same]
+        if same:
+            least = float(cosines[first, same].min())
+            at_least = "at least " if len(same) > 1 else ""
+            alike = " and ".join(
+                [", ".join(names[i] for i in [first, *same[:-1]]), names[same[-1]]]
+            )
+            warnings.append(
+                f"{alike} taught the model the same (cosine {at_least}{least:z.2f}). They may "
+                "contain the same rows: `m2m data check` lists them."
+            )
     mean = float(apart.mean())
     if mean < ORTHOGONAL and len(names) > 2 and growth < SAME_LENGTH:
         warnings.append(

@@ -27,6 +27,7 @@ from m2m.recipe import Recipe
 from m2m.recipe.fields import UNTIL
 from m2m.results.confirmation import Confirmation
 from m2m.results.courses import Courses
+from m2m.results.training import passes_text
 from m2m.tuner.checkpointing import checkpoint_path, saved_step
 
 # A checkpoint holds the adapter, AdamW's two states and the best adapter so far; one more with
@@ -111,7 +112,7 @@ class Work:
         if left and (first := self.first):
             tried = [name for name in first.names if name not in experts]
             seconds += sum(self._training(first.steps, name) for name in tried)
-        seen = list(dict.fromkeys(f"{count:.3g}" for count in sorted(self.passes.values())))
+        seen = list(dict.fromkeys(map(passes_text, sorted(self.passes.values()))))
         what = f"{counted(len(left), 'adapter')} of {counted(self.recipe.train.steps, 'step')}, "
         what += "passes over their rows: " + " to ".join([seen[0], *seen[1:][-1:]])
         if not experts:

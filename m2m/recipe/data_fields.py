@@ -147,7 +147,11 @@ class Dataset:
         exists=True,
         aligned="path_aligned",
     )
-    licence: str = optional("", "licence of the data, carried into the report and the model card")
+    licence: str = optional(
+        "",
+        "licence of the data, carried into the report and the model card; `license` is the same",
+        also="license",
+    )
     source: str = optional("", "origin of the data")
     notes: str = optional("", "anything a reader should know")
     languages: tuple[str, ...] = optional(

@@ -10,9 +10,17 @@ from typing import Any
 from m2m.formats.json_fields import JsonFields
 from m2m.results.table import Cell, Column, Table
 
+MANY_PASSES = 20.0  # a model mostly learns its rows by heart beyond these
+
+
+def passes_text(passes: float) -> str:
+    """Say how often rows were seen: "2.9", or "24 (too many?)"."""
+    return f"{passes:.3g}{' (too many?)' * (passes > MANY_PASSES)}"
+
+
 _COLUMNS = (
     Column("steps", "steps", int),
-    Column("passes", "passes", float),
+    Column("passes", "passes", float, passes_text),
     Column("tokens", "tokens", int),
     Column("first_loss", "first loss", float, "{:z.3f}".format),
     Column("last_loss", "last loss", float, "{:z.3f}".format),

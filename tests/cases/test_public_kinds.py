@@ -467,7 +467,7 @@ def test_two_people_who_disagree_and_marked_spans_are_a_question(tmp_path: Path)
 def test_a_question_without_an_answer_is_named_with_its_line(tmp_path: Path) -> None:
     made = [{"question": s, "context": E[0], "answers": {"text": ["x"] * (i % 2)}}
             for i, s in enumerate(S)]  # fmt: skip
-    with pytest.raises(InputError, match=r'line 1: "answers.text" is empty') as caught:
+    with pytest.raises(InputError, match=r'lines 1, 3: "answers.text" is empty') as caught:
         dataset_entry((written(tmp_path / "a.jsonl", made, "jsonl"),))
     assert 'bad_rows = "skip"' in (caught.value.hint or "")
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,10 @@ import pytest
 from click.testing import CliRunner
 
 from m2m.cli.evaluate import ASKING, evaluate
-from m2m.cli.main import CONTEXT
+from m2m.cli.main import CONTEXT, cli
 from m2m.commands import eval as eval_module
 from m2m.recipe import Target
+from tests.tiny import pico_gguf, pico_target
 
 OTHER: dict[str, Any] = {
     "metric": "f1", "prompt": "{q}", "answer": "{a}", "choices": ("x", "y"), "answers": "letter",
@@ -63,3 +65,13 @@ def test_everything_that_a_target_says_about_asking_is_an_option(reached: Any) -
         assert getattr(how, name) == value
     how = reached("--labels", "0=bad", "--labels", "1=a=b", "--where", "n=1", "--where", "n=2")[2]
     assert (how.labels, how.where) == ((("0", "bad"), ("1", "a=b")), (("n", ("1", "2")),))
+
+
+def test_the_number_of_right_answers_comes_before_the_metrics(tmp_path: Path) -> None:
+    model = str(pico_gguf(tmp_path / "pico.gguf"))
+    task = pico_target(tmp_path / "dev.jsonl", "copy", count=20)
+    shown = CliRunner().invoke(cli, ["eval", model, str(task)]).stdout
+    found = json.loads(CliRunner().invoke(cli, ["eval", model, str(task), "--json"]).stdout)
+    accuracy = found["results"][0]["metrics"]["accuracy"]["value"]
+    assert f"Right: pico.gguf {round(20 * accuracy)} of 20\n" in shown
+    assert shown.index("Right: ") < shown.index("choice_bits")

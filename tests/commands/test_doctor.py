@@ -146,8 +146,14 @@ def test_the_folder_is_told_apart_from_the_machine(
     found = CliRunner().invoke(cli, ["doctor"])
     assert "data2.xlsx, data3.xlsx, data4.xlsx and 2 more" in found.stdout
     assert found.stdout.splitlines()[-1] == "Next       m2m init"
-    Path("my.toml").write_text("[base]\n[[datasets]]\n", encoding="utf-8")
+    Path("bad.toml").write_text("[base]\n[[datasets]]\n", encoding="utf-8")
     Path("other.toml").write_text("[tool]\n", encoding="utf-8")
+    found = CliRunner().invoke(cli, ["doctor"])
+    assert found.stdout.splitlines()[-1] == "Next       m2m data check bad.toml"
+    assert "bad.toml: 4 problems" in found.stdout
+    dataset, target = '[[datasets]]\nname = "a"\npath', '[[targets]]\nname = "t"\ndev'
+    text = f'[base]\nmodel = "pico"\n{dataset} = "data1.xlsx"\n{target} = "data2.xlsx"\n'
+    Path("my.toml").write_text(text, encoding="utf-8")
     found = CliRunner().invoke(cli, ["doctor"])
     assert found.stdout.splitlines()[-1] == "Next       m2m run my.toml"
     if os.name == "posix" and os.getuid() != 0:

@@ -184,7 +184,7 @@ def test_empty_lines_of_a_text_are_rows(tmp_path: Path) -> None:
     assert [e.fields["text"] for e in task.examples] == ["one", "two ", "", " ", "fo\u2028ur"]
     rolls = {"output_type": "loglikelihood_rolling", "doc_to_target": "text", "doc_to_choice": None}
     path = written(tmp_path, dataset_path="text", dataset_kwargs=kwargs, **rolls, doc_to_text="")
-    with pytest.raises(InputError, match=r"line 3: .* a text without words; delete such rows"):
+    with pytest.raises(InputError, match=r"lines 3, 4: .* a text without words; delete such rows"):
         load_harness(path, "test")
 
 

@@ -59,6 +59,13 @@ def test_experts_too_far_too_uneven_too_alike_and_too_different(
         assert any(re.search(words, each) for each in found)
 
 
+def test_many_that_are_alike_are_one_warning() -> None:
+    same = [[1.0, 0.1, 0.0], [1.0, 0.1, 0.1], [1.0, 0.2, 0.0]]
+    found = [each for each in delta_warnings(deltas(same)) if "the same" in each]
+    assert len(found) == 1
+    assert found[0].startswith("a, b and c taught the model the same (cosine at least 1.00)")
+
+
 def test_a_control_among_the_best_is_a_reason() -> None:
     mixtures = list(subsets(("a", "b", "wrong")))
 

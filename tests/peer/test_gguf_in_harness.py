@@ -17,6 +17,7 @@ import pytest
 pytestmark = [pytest.mark.peer, pytest.mark.filterwarnings("ignore")]
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 lm_eval = pytest.importorskip("lm_eval", reason="pip install lm-eval")
+pytest.importorskip("llama_cpp", reason="run this in an environment that has m2m and lm-eval")
 from lm_eval.tasks import TaskManager  # noqa: E402
 
 from m2m.commands.eval import compare_models  # noqa: E402

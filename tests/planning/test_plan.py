@@ -30,6 +30,7 @@ from m2m.planning.cost import Work
 from m2m.planning.plan import make_plan, plan_with
 from m2m.progress import Silent
 from m2m.recipe import Confirm, Quantize, Search, load_recipe
+from m2m.results.training import passes_text
 from m2m.tuner.saving import GIB
 from tests.pipeline.scenario import copied, make_scenario
 from tests.pipeline.test_until import Stopping
@@ -64,6 +65,16 @@ def test_a_finished_run_trains_and_scores_nothing(finished_run: Path, tmp_path: 
     assert stages["confirm"].seconds < RATES.surrogate + 2.0
     other = with_recipe(done, train=dataclasses.replace(done.recipe.train, seed=7))
     assert not plan_with(other, RATES).stages[2].what.startswith("kept")
+
+
+def test_very_many_passes_are_doubted(inputs: Inputs) -> None:
+    assert [passes_text(passes) for passes in (2.934, 20.0, 24.21)] == [
+        "2.93",
+        "20",
+        "24.2 (too many?)",
+    ]
+    many = with_recipe(inputs, train=dataclasses.replace(inputs.recipe.train, steps=2000))
+    assert plan_with(many, RATES).stages[0].what.endswith("(too many?)")
 
 
 def with_recipe(inputs: Inputs, **sections: object) -> Inputs:
