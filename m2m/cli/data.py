@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,6 +82,7 @@ def check(
     from m2m.cli import show
     from m2m.commands.bare import command_of
     from m2m.commands.data_check import DEFAULT, FIRST, check_files, check_recipe, open_model
+    from m2m.commands.given import NOTHING
     from m2m.errors import InputError
     from m2m.recipe import load_recipe
 
@@ -96,7 +98,12 @@ def check(
         command = command_of(("m2m", "data", "check"), files, targets, rest, given)
         results = check_files(command, formatter, limit, first)
     counted = results[0].tokens is not None
-    then = "m2m run RECIPE" if files[0].suffix == ".toml" else ""
+    then = "m2m run RECIPE"
+    if files[0].suffix != ".toml":
+        asked = [word for path in targets for word in ("--target", str(path))]
+        then = shlex.join(["m2m", "init", "--data", *map(str, files), *asked])
+        # With options, `m2m init` may need them for single files only.
+        then = then if given_settings(reading) == NOTHING else ""
     if any(result.refused for result in results):
         then = ""
     show.result(

@@ -55,7 +55,6 @@ def add(
     from m2m.checkpoint import import_model, list_models
     from m2m.checkpoint.starter import locate
     from m2m.cli import show
-    from m2m.cli.console import say_next
     from m2m.llamacpp.guard import check_import
     from m2m.store import run_lock
 
@@ -72,9 +71,7 @@ def add(
             check=check_import,
         )
     if as_json or not quiet:
-        show.models([info], as_json)
-        if not as_json:
-            say_next(f"m2m init --model {info.name}")
+        show.models([info], as_json, f"m2m init --model {info.name}")
     else:
         show.model_warnings([info])
 
@@ -102,7 +99,8 @@ def list_(root: Path | None, as_json: bool) -> None:
 
     roots = [root] if root else model_folders()
     found = {info.name: info for each in reversed(roots) for info in list_models(each)}
-    show.models(sorted(found.values(), key=lambda info: info.name), as_json)
+    then = "m2m init" if found else "m2m models known"
+    show.models(sorted(found.values(), key=lambda info: info.name), as_json, then)
 
 
 @models.command("known")

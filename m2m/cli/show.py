@@ -45,8 +45,8 @@ def result(as_data: Any, as_json: bool, table: Callable[[], None], then: str = "
         say_next(then)
 
 
-def models(infos: Sequence[ModelInfo], as_json: bool) -> None:
-    """Print the models of this machine."""
+def models(infos: Sequence[ModelInfo], as_json: bool, then: str) -> None:
+    """Print models of this machine, and the command to type next."""
     from m2m.formats.json_fields import plain
 
     def show() -> None:
@@ -67,7 +67,7 @@ def models(infos: Sequence[ModelInfo], as_json: bool) -> None:
     as_data = [
         {**{f: plain(getattr(i, f)) for f in fields}, "warnings": list(i.warnings)} for i in infos
     ]
-    result(as_data, as_json, show)
+    result(as_data, as_json, show, then)
 
 
 def model_warnings(infos: Sequence[ModelInfo]) -> None:

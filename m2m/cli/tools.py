@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from m2m.cli.console import say, say_on, warn
+from m2m.cli.console import say, say_next, say_on, warn
 from m2m.cli.options import field_options, json_option, lora_option
 from m2m.recipe import QUANTIZATIONS, Merge
 
@@ -71,6 +71,8 @@ def merge(
     merged = merge_adapters(model, adapters, Merge(**options), kind, rank, out)
     words = [model, "--lora", str(out)] if rank else [str(out)]
     then = shlex.join(["m2m", "chat", *words]) if out.suffix == ".gguf" else ""
+    if not then and not rank:
+        then = shlex.join(["m2m", "models", "add", str(out)])
     show.result(merged.as_json(), as_json, lambda: show.merged(merged), then)
 
 
@@ -90,6 +92,7 @@ def quantize(source: Path, out: Path, kind: str) -> None:
 
     written = requantize(source, out, kind)
     say(f"{out}: " + ", ".join(f"{count} {name}" for name, count in written.items()))
+    say_next(shlex.join(["m2m", "chat", str(out)]))
 
 
 @click.command("chat")

@@ -18,6 +18,7 @@ from m2m.cli.main import cli
 from m2m.cli.next_step import named
 from m2m.cli.options import OVERRIDES, RECIPES
 from tests.pipeline.scenario import copied
+from tests.tiny import pico_dataset, pico_gguf, pico_model
 
 
 def m2m(*words: str | Path) -> tuple[int, str]:
@@ -38,6 +39,21 @@ def test_every_step_names_the_next_one_until_the_end(finished_run: Path, tmp_pat
     status, output = m2m("export", recipe)
     (line,) = re.findall(r"Next +m2m (chat .*)", output)
     assert Path(shlex.split(line)[1]).is_file()
+
+
+def test_commands_without_a_recipe_name_the_next_one_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("M2M_MODELS", str(tmp_path / "models"))
+    assert m2m("models", "list")[1].endswith("Next       m2m models known\n")
+    pico_model(tmp_path / "models")
+    assert m2m("models", "list")[1].endswith("Next       m2m init\n")
+    pico_dataset(tmp_path / "a b.jsonl", "copy")
+    found = m2m("data", "check", "a b.jsonl")[1]
+    assert found.endswith("Next       m2m init --data 'a b.jsonl'\n")
+    quantized = m2m("quantize", pico_gguf(tmp_path / "x.gguf"), "y.gguf", "--type", "f16")[1]
+    assert quantized.endswith("Next       m2m chat y.gguf\n")
 
 
 def test_the_options_of_the_user_are_repeated(finished_run: Path, tmp_path: Path) -> None:
