@@ -7,8 +7,7 @@ found and expected values; its hint names the next step. Other errors are bugs w
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 from m2m.escaping import visible
@@ -112,10 +111,8 @@ class Problems:
             error shows 20 different ones at most.
     """
 
-    def __init__(self, kept: int = 20) -> None:
+    def __init__(self, kept: int = 1000) -> None:
         self._messages: list[str] = []
-        self._lines: dict[str, list[str]] = {}  # of each different mistake, the first ones
-        self._counts: Counter[str] = Counter()
         self._count, self._kept = 0, kept
 
     def add(self, message: str) -> None:
@@ -123,12 +120,6 @@ class Problems:
         self._count += 1
         if self._count <= self._kept:
             self._messages.append(message)
-        at = _AT_LINE.fullmatch(message)
-        text = at[2] if at else message
-        if text in self._lines or len(self._lines) < self._kept:
-            self._counts[text] += 1
-            lines = self._lines.setdefault(text, [])
-            lines += [at[1]] if at and len(lines) < _LINES else []
 
     def __bool__(self) -> bool:
         return self._count > 0
@@ -139,23 +130,32 @@ class Problems:
     def __iter__(self) -> Iterator[str]:
         return iter(self._messages)
 
-    def _different(self) -> Iterator[str]:
-        for text, lines in self._lines.items():
-            listed, count = ", ".join(lines), self._counts[text]
-            if count > len(lines) > 0:
-                yield f"{count} lines ({listed}, ...): {text}"
-            else:
-                yield f"line{'s' * (len(lines) > 1)} {listed}: {text}" if lines else text
+    def by_fault(self) -> dict[str, list[int]]:
+        """Return the kept mistakes without their "line 3: ", with their lines; 0 for no line."""
+        found: dict[str, list[int]] = {}
+        for message in self._messages:
+            at = _AT_LINE.fullmatch(message)
+            found.setdefault(at[2] if at else message, []).append(int(at[1]) if at else 0)
+        return found
 
     def raise_if_any(self, kind: type[M2MError], heading: str, hint: str | None = None) -> None:
         """Raise `kind` with all mistakes under `heading`; do nothing if there are none."""
-        if not self._count:
+        if not self._messages:
             return
-        shown = [*self._different()][:_SHOWN]
         if self._count == 1:
-            raise kind(f"{heading}: {shown[0]}", hint)
-        lines = [f"{heading}: {self._count} problems", *(f"  - {line}" for line in shown)]
-        told = [*self._lines][:_SHOWN]
-        if more := self._count - sum(self._counts[text] for text in told):
+            raise kind(f"{heading}: {self._messages[0]}", hint)
+        shown = [*self.by_fault().items()][:_SHOWN]
+        lines = [f"{heading}: {self._count} problems", *(f"  - {_at(*fault)}" for fault in shown)]
+        if more := self._count - sum(len(places) for _, places in shown):
             lines.append(f"  - and {more} more")
         raise kind("\n".join(lines), hint)
+
+
+def _at(fault: str, places: Sequence[int]) -> str:
+    """Say a fault with its lines: "lines 3, 7: no answer"."""
+    named = [str(place) for place in places if place]
+    if not named:
+        return fault
+    if len(named) > _LINES:
+        return f"{len(named)} lines ({', '.join(named[:_LINES])}, ...): {fault}"
+    return f"line{'s' * (len(named) > 1)} {', '.join(named)}: {fault}"

@@ -177,11 +177,7 @@ class DatasetFile:
         self.say(kind, error.message, hint, refused=True)
 
     def _note_bad_rows(self, wrong: Problems) -> None:
-        places: dict[str, list[int]] = {}
-        good = bool(self.rows)
-        for message in wrong:
-            line, _, fault = message.removeprefix("line ").partition(": ")
-            places.setdefault(fault, []).append(int(line))
+        places, good = wrong.by_fault(), bool(self.rows)
         for fault, lines in places.items():
             one = len(lines) == 1
             message = f"line {lines[0]}: {fault}" if one else f"{in_rows(len(lines))}: {fault}"
