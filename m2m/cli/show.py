@@ -269,32 +269,24 @@ def print_result(table: ResultTable) -> None:
     print_table(drawn)
 
 
-_COUNTED = ("accuracy", "answer_match", "exact_match")  # parts of the questions that are right
-
-
 def comparison(compared: Comparison) -> None:
     """Print scores of models: a table per task, also by facet, and the paired differences."""
     from m2m.evaluate.same import in_words
+    from m2m.mix.evidence import right_answers
 
     for task in dict.fromkeys(str(evaluated.task.path) for evaluated in compared.results):
-        columns = [
-            evaluated.as_json()
-            for evaluated in compared.results
-            if str(evaluated.task.path) == task
-        ]
+        results = [one for one in compared.results if str(one.task.path) == task]
+        columns = [one.as_json() for one in results]
         names = [Path(column["name"]).name for column in columns]
         count = in_words(columns[0]["examples"], columns[0]["different"])
-        read = next(
-            evaluated.task.reading
-            for evaluated in compared.results
-            if str(evaluated.task.path) == task
-        )
+        read = results[0].task.reading
         say(f"{count} of {task}" + (f"; {read}" if read else ""))
         types = [column["type"] for column in columns]
         say("Scored as: " + ", ".join(f"{n} {t}" for n, t in zip(names, types, strict=True)))
-        for metric in [m for m in _COUNTED if m in columns[0]["metrics"]][:1]:
-            right = [round(c["metrics"][metric]["value"] * c["examples"]) for c in columns]
-            told = (f"{n} {r}" for n, r in zip(names, right, strict=True))
+        counts = [[right_answers(one.scores, metric) for metric in one.metrics] for one in results]
+        right = [next((n for n in each if n is not None), None) for each in counts]
+        told = [f"{n} {r:.0f}" for n, r in zip(names, right, strict=True) if r is not None]
+        if told:
             say(f"Right: {', '.join(told)} of {columns[0]['examples']:,}")
         _columns("metric", names, [column["metrics"] for column in columns])
         theirs = [column["harness"] for column in columns if "harness" in column]

@@ -122,7 +122,7 @@ def weigh(
             right={
                 bare[a.target]: right
                 for a in objectives
-                if (right := right_answers(trial.scores[a.target], a)) is not None
+                if (right := right_answers(trial.scores[a.target], a.metric.name)) is not None
             },
             over_base=ahead(board.points, board.replicates, i, board.higher_is_better)[0],
             over_chance={target: spans[i] for target, spans in chances.items() if spans},
@@ -164,9 +164,9 @@ def _over_chance(trials: Sequence[Trial], objective: Objective, seed: int) -> li
     return [Interval(*interval) for interval in zip(points, *ends.tolist(), strict=True)]
 
 
-def right_answers(scores: Scores, objective: Objective) -> float | None:
+def right_answers(scores: Scores, metric: str) -> float | None:
     """Return how many questions are answered right; None if answers cannot be right or wrong."""
-    name = "accuracy" if scores.kind in ("choices", "labels") else objective.metric.name
+    name = "accuracy" if scores.kind in ("choices", "labels") else metric
     if name not in ("accuracy", "answer_match", "exact_match"):
         return None
     return float(METRICS[name].per_example(scores).sum())

@@ -140,7 +140,7 @@ def _counts(trial: Trial, first: Objective) -> dict[str, tuple[int, int]]:
         for part in (DEV, TEST)
         if part + first.target in trial.scores
     }
-    counts = {part: right_answers(scores, first) for part, scores in found.items()}
+    counts = {part: right_answers(scores, first.metric.name) for part, scores in found.items()}
     return {part: (round(n), len(found[part])) for part, n in counts.items() if n is not None}
 
 
