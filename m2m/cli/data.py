@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,7 +81,7 @@ def check(
     from m2m.cli import show
     from m2m.commands.bare import command_of
     from m2m.commands.data_check import DEFAULT, FIRST, check_files, check_recipe, open_model
-    from m2m.commands.given import NOTHING
+    from m2m.commands.init_files import Wanted
     from m2m.errors import InputError
     from m2m.recipe import load_recipe
 
@@ -100,10 +99,9 @@ def check(
     counted = results[0].tokens is not None
     then = "m2m run RECIPE"
     if files[0].suffix != ".toml":
-        asked = [word for path in targets for word in ("--target", str(path))]
-        then = shlex.join(["m2m", "init", "--data", *map(str, files), *asked])
-        # With options, `m2m init` may need them for single files only.
-        then = then if given_settings(reading) == NOTHING else ""
+        form = "auto" if template == "chat" else template  # which init takes by itself
+        wanted = Wanted(Path("recipe.toml"), files, targets, (), model or "", form, given)
+        then = wanted.command.line()
     if any(result.refused for result in results):
         then = ""
     show.result(

@@ -51,7 +51,11 @@ def test_commands_without_a_recipe_name_the_next_one_too(
     assert m2m("models", "list")[1].endswith("Next       m2m init\n")
     pico_dataset(tmp_path / "a b.jsonl", "copy")
     found = m2m("data", "check", "a b.jsonl")[1]
-    assert found.endswith("Next       m2m init --data 'a b.jsonl'\n")
+    assert found.endswith('Next       m2m init --data "a b.jsonl"\n')
+    found = m2m("data", "check", "a b.jsonl", "--model", "pico", "--prompt", "{prompt}",
+                "--completion", "{completion}")[1]  # fmt: skip
+    (line,) = re.findall(r"Next +(.*)", found)
+    assert {"--model", "pico", "--prompt", "{prompt}"} <= {*shlex.split(line)}
     quantized = m2m("quantize", pico_gguf(tmp_path / "x.gguf"), "y.gguf", "--type", "f16")[1]
     assert quantized.endswith("Next       m2m chat y.gguf\n")
 
