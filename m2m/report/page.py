@@ -87,10 +87,8 @@ def _header(facts: Facts) -> Markup:
 
 def _typed(facts: Facts) -> str:
     """Say which file RECIPE stands for in the lines to type; a page knows no command line."""
-    options = " ".join(
-        f"--set {shlex.quote(f'{name}={text}')}"
-        for name, text in facts.settings.get("overrides", {}).items()
-    )
+    overrides = facts.settings.get("overrides", {}).items()
+    options = shlex.join(word for name, text in overrides for word in ("--set", f"{name}={text}"))
     file = re.split(r"[/\\]", str(facts.settings.get("recipe", f"{facts.name}.toml")))[-1]
     more = f", with {options} at the end of the line," if options else ""
     return f"For RECIPE type {file}{more} in the folder of that file."
